@@ -1,0 +1,156 @@
+"""What the engine needs to know of a graph, once, as ints.
+
+A graph that can be solved over is anything with a `flow` property: a `Flow`, in which
+nodes and values are numbered from 0 and everything else is said in those numbers.
+
+    control   Nodes stand in *blocks*, straight lines that run from first to last; edges
+              lead from the end of a block to the start of another.
+    values    Each node reads operand values and defines result values.  *Copies* carry a
+              value to another one at a boundary: into a sub-graph, out of it, around a
+              loop.
+
+A node with sub-graphs (a branch, a loop) takes part like any other: its own effect
+happens where its results come to be, after its sub-graphs.  The block it sits in comes
+after theirs, and `begins` says at the end of which block it starts, so that "before this
+node" means before its sub-graphs too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from functools import cached_property
+from typing import Generic, Protocol, TypeVar
+
+from attrs import define, field, frozen
+
+N = TypeVar("N")
+
+
+class CopyKind(Enum):
+    """Where a copy happens: into a sub-graph, out of it, around a loop, or past one
+    that runs zero times."""
+
+    ENTER = "enter"
+    EXIT = "exit"
+    BACK = "back"
+    SKIP = "skip"
+
+
+@frozen
+class Copy:
+    """At the boundary of a sub-graph of `node`, value `target` becomes `source`.
+
+    All three are numbers in the `Flow` the copy stands in.
+    """
+
+    source: int
+    target: int
+    kind: CopyKind
+    node: int
+
+
+@define(eq=False, slots=False, frozen=True)
+class Flow(Generic[N]):
+    """A graph as the engine sees it: nodes, blocks, edges, values, copies, all numbered.
+
+    `blocks` partition the node numbers.  `operands[n]` and `results[n]` are the value
+    numbers node n reads and defines; `inputs` are values no node defines; `outputs` are
+    values somebody reads after the exits.
+    """
+
+    nodes: Sequence[N]
+    blocks: Sequence[Sequence[int]]
+    edges: Sequence[tuple[int, int]]
+    entries: Sequence[int]
+    exits: Sequence[int]
+    values: Sequence[object] = ()
+    operands: Sequence[Sequence[int]] = ()
+    results: Sequence[Sequence[int]] = ()
+    inputs: Sequence[int] = ()
+    outputs: Sequence[int] = ()
+    copies: Sequence[Copy] = ()
+    begins: Mapping[int, int] = field(factory=dict)
+
+    @cached_property
+    def node_number(self) -> dict[N, int]:
+        """Node -> its number."""
+        return {node: number for number, node in enumerate(self.nodes)}
+
+    @cached_property
+    def value_number(self) -> dict[object, int]:
+        """Value -> its number."""
+        return {value: number for number, value in enumerate(self.values)}
+
+    @cached_property
+    def places(self) -> dict[int, tuple[int, int]]:
+        """Node number -> (block, position in the block) of its own effect."""
+        return {
+            node: (block, position)
+            for block, nodes in enumerate(self.blocks)
+            for position, node in enumerate(nodes)
+        }
+
+    def number(self, node: N) -> int:
+        """The node's number.  Raises `KeyError` for a node of another graph."""
+        try:
+            return self.node_number[node]
+        except KeyError:
+            raise KeyError(f"{node} is not a node of this graph") from None
+
+    def value(self, value: object) -> int:
+        """The value's number.  Raises `KeyError` for a value of another graph."""
+        try:
+            return self.value_number[value]
+        except KeyError:
+            raise KeyError(f"{value} is not a value of this graph") from None
+
+
+class FlowGraph(Protocol[N]):
+    """Anything that can be solved over: it has a `flow`."""
+
+    @property
+    def flow(self) -> Flow[N]:
+        """The graph, numbered."""
+
+
+def straight_lines(
+    successors: Sequence[Sequence[int]], entries: Sequence[int]
+) -> tuple[list[list[int]], list[tuple[int, int]]]:
+    """Cut nodes into blocks: `(blocks, edges between blocks)`.
+
+    A node starts a block if it is an entry or does not have exactly one way in, or if
+    its only predecessor has several ways out.
+    """
+    count = len(successors)
+    ways_in = [0] * count
+    previous = [-1] * count
+    for node, targets in enumerate(successors):
+        for target in targets:
+            ways_in[target] += 1
+            previous[target] = node
+    starts = set(entries)
+    for node in range(count):
+        if ways_in[node] != 1 or len(successors[previous[node]]) != 1:
+            starts.add(node)
+    blocks: list[list[int]] = []
+    block_of = [-1] * count
+    # Nodes of a cycle nothing leads into have no start; each such cycle gets one.
+    for start in [*sorted(starts), *range(count)]:
+        if block_of[start] >= 0:
+            continue
+        line = [start]
+        block_of[start] = len(blocks)
+        while len(successors[line[-1]]) == 1:
+            following = successors[line[-1]][0]
+            if following in starts or block_of[following] >= 0:
+                break
+            block_of[following] = len(blocks)
+            line.append(following)
+        blocks.append(line)
+    edges = [
+        (number, block_of[target])
+        for number, line in enumerate(blocks)
+        for target in successors[line[-1]]
+    ]
+    return blocks, edges

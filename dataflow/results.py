@@ -1,0 +1,147 @@
+"""Answers: what a solved analysis says, asked for by node or by value.
+
+`PointResults` has `before(node)` and `after(node)`, `ValueResults` has `of(value)`.
+Facts are kept where blocks meet; the points inside a block are recomputed on demand, in
+stretches of about the square root of its length, so that asking for every point in any
+sensible order costs at most two transfers each and never a table of all of them.
+
+Asking outside the graph raises.  Where no execution gets, the answer is `UNREACHED`:
+not bottom, which would say "reached, and nothing is known".  `reached(node)` asks for
+that alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from math import isqrt
+from typing import Generic, TypeVar
+
+from attrs import define, field
+
+from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, System, Unreached
+from dataflow.graph import Flow
+
+N = TypeVar("N")
+V = TypeVar("V")
+
+
+class UnreachedError(LookupError):
+    """A fact was asked for at a place that no execution reaches."""
+
+
+@define(eq=False)
+class Results(Generic[N, V]):
+    """The solution of one analysis over one graph.  Immutable to its users.
+
+    `visits` counts evaluations; `states` has the fact of each unknown of `system`.
+    """
+
+    analysis: Analysis[N, V]
+    flow: Flow[N]
+    system: System[V]
+    states: Sequence[V | Unreached]
+    visits: int
+
+    def before(self, node: N) -> V:
+        """The fact before `node` runs, in execution order."""
+        raise TypeError(f"{self._name} has a fact per value: ask of(value)")
+
+    def after(self, node: N) -> V:
+        """The fact after `node` has run, in execution order."""
+        raise TypeError(f"{self._name} has a fact per value: ask of(value)")
+
+    def of(self, value: object) -> V:
+        """The fact of a value."""
+        raise TypeError(f"{self._name} has a fact per program point: ask before(node)")
+
+    @property
+    def _name(self) -> str:
+        return type(self.analysis).__name__
+
+
+@define(eq=False)
+class ValueResults(Results[N, V]):
+    """A fact per value."""
+
+    def of(self, value: object) -> V:
+        fact = self.states[self.flow.value(value)]
+        if fact is UNREACHED:
+            raise UnreachedError(f"no execution defines {value}")
+        return fact
+
+    def reached(self, value: object) -> bool:
+        """Whether any execution defines the value."""
+        return self.states[self.flow.value(value)] is not UNREACHED
+
+    def __str__(self) -> str:
+        show = self.analysis.lattice.show
+        return "\n".join(
+            f"{value}  {'unreached' if fact is UNREACHED else show(fact)}"
+            for value, fact in zip(self.flow.values, self.states, strict=True)
+        )
+
+
+@define(eq=False)
+class PointResults(Results[N, V]):
+    """A fact per program point."""
+
+    _marks: dict[int, list[V]] = field(factory=dict, init=False)
+    _stretch: tuple[int, int, list[V]] | None = field(default=None, init=False)
+
+    def before(self, node: N) -> V:
+        number = self.flow.number(node)
+        if number in self.flow.begins:
+            block = self.flow.begins[number]
+            return self._fact(block, len(self.flow.blocks[block]), node)
+        return self._fact(*self.flow.places[number], node)
+
+    def after(self, node: N) -> V:
+        block, position = self.flow.places[self.flow.number(node)]
+        return self._fact(block, position + 1, node)
+
+    def reached(self, node: N) -> bool:
+        """Whether analysis gets to the node: from an entry, or backward from an exit."""
+        return self.states[self.flow.places[self.flow.number(node)][0]] is not UNREACHED
+
+    def _fact(self, block: int, position: int, node: N) -> V:
+        """The fact at a point of a block, `position` nodes from its start."""
+        start = self.states[block]
+        if start is UNREACHED:
+            raise UnreachedError(f"no execution reaches {node}")
+        nodes = self.flow.blocks[block]
+        if isinstance(self.analysis, Backward):
+            nodes, position = nodes[::-1], len(nodes) - position
+        stride = isqrt(len(nodes)) + 1
+        if block not in self._marks:
+            self._marks[block] = list(islice(self._run(start, nodes), 0, None, stride))
+        number, offset = divmod(position, stride)
+        if self._stretch is None or self._stretch[:2] != (block, number):
+            part = nodes[number * stride : (number + 1) * stride]
+            facts = list(self._run(self._marks[block][number], part))
+            self._stretch = (block, number, facts)
+        return self._stretch[2][offset]
+
+    def _run(self, fact: V, nodes: Sequence[int]) -> Iterator[V]:
+        analysis = self.analysis
+        assert isinstance(analysis, (Forward, Backward))
+        yield fact
+        for node in nodes:
+            fact = analysis.transfer(self.flow.nodes[node], fact)
+            yield fact
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """`(node, fact before, fact after)` for every node in order, as text."""
+        show = self.analysis.lattice.show
+        for node in self.flow.nodes:
+            if self.reached(node):
+                yield str(node), show(self.before(node)), show(self.after(node))
+            else:
+                yield str(node), "unreached", "unreached"
+
+    def __str__(self) -> str:
+        rows = list(self.rows())
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]
+        return "\n".join(
+            f"{node:<{widths[0]}}  {before:<{widths[1]}}  {after}" for node, before, after in rows
+        )
