@@ -1,0 +1,54 @@
+"""What nodes came to while a graph is walked, and how arguments are looked up in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import define
+from torch import fx
+
+from passes.program import Value
+
+
+@define(eq=False)
+class Bound:
+    """What a node came to: the object it evaluates to, and its tensor leaves as values."""
+
+    result: object
+    values: tuple[Value, ...]
+
+
+Env = Mapping[fx.Node, Bound]
+
+
+# Any: what an argument evaluates to is whatever the program computes.
+def evaluated(argument: Any, env: Env) -> Any:
+    """An argument with each node in it replaced by what it evaluates to."""
+    return fx.map_arg(argument, lambda node: env[node].result)  # type: ignore[arg-type, return-value]  # as above
+
+
+def leaf_values(argument: object, env: Env) -> Iterator[Value]:
+    """The values in an argument, in pytree order, each as often as it stands there."""
+    if isinstance(argument, fx.Node):
+        yield from env[argument].values
+    elif isinstance(argument, (tuple, list)):
+        for part in argument:
+            yield from leaf_values(part, env)
+    elif isinstance(argument, dict):
+        for part in argument.values():
+            yield from leaf_values(part, env)
+    elif isinstance(argument, slice):
+        yield from leaf_values((argument.start, argument.stop, argument.step), env)
+
+
+def bound(argument: object, env: Env) -> Bound:
+    """An argument of a call as a node's worth of result and values."""
+    if isinstance(argument, fx.Node):
+        return env[argument]
+    return Bound(evaluated(argument, env), tuple(leaf_values(argument, env)))
+
+
+def leaf_names(name: str, count: int) -> Sequence[str]:
+    """Names for the tensor leaves of one result: its own, or numbered if there are many."""
+    return [name] if count == 1 else [f"{name}[{number}]" for number in range(count)]

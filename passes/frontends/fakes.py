@@ -1,0 +1,216 @@
+"""The fake world: tensors with shapes, strides and storages, but without data.
+
+Programs are executed here to see which storages are shared and written.  State and
+inputs enter through `World`, which keeps the sharing of the real tensors (tied weights,
+views among buffers, inputs that overlap) and never touches the real ones.
+
+Storages are known by identity.  An address may be reused once a storage is freed, so a
+`World` keeps every tensor it has numbered alive.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._pytree import tree_leaves, tree_map
+
+from passes.errors import CaptureError
+from passes.program import TensorType
+
+PLAIN = (int, float, bool, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+
+
+def known_int(size: object) -> int | None:
+    """A size as an int: a symbolic one by its hint, None if the run decides it."""
+    if isinstance(size, int):
+        return size
+    # A hint belongs to an example the user gave; a size born in the program has none.
+    node = getattr(size, "node", None)
+    hint = getattr(node, "hint", None)
+    return int(hint) if hint is not None else None
+
+
+def type_of(tensor: torch.Tensor) -> TensorType:
+    """The type of a tensor, real or fake."""
+    if tensor.layout is not torch.strided:
+        return TensorType(
+            tuple(known_int(size) for size in tensor.shape),
+            (),
+            None,
+            _dtype(tensor),
+            str(tensor.device),
+        )
+    return TensorType(
+        tuple([known_int(size) for size in tensor.shape]),
+        tuple([known_int(step) for step in tensor.stride()]),
+        known_int(tensor.storage_offset()),
+        _dtype(tensor),
+        _device(tensor.device),
+    )
+
+
+_DTYPES: dict[torch.dtype, str] = {}
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    name = _DTYPES.get(tensor.dtype)
+    if name is None:
+        name = _DTYPES[tensor.dtype] = str(tensor.dtype).removeprefix("torch.")
+    return name
+
+
+_DEVICES: dict[torch.device, str] = {}
+
+
+def _device(device: torch.device) -> str:
+    name = _DEVICES.get(device)
+    if name is None:
+        name = _DEVICES[device] = str(device)
+    return name
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """The identity of a tensor's storage, valid while the tensor lives."""
+    if tensor.layout is not torch.strided:
+        # Sparse tensors have several storages; the tensor stands for all of them.
+        return id(tensor)
+    identity: int = tensor.untyped_storage()._cdata
+    return identity
+
+
+def nbytes_of(tensor: torch.Tensor) -> int | None:
+    """Bytes of the tensor's whole storage; None if the run decides."""
+    if tensor.layout is not torch.strided:
+        return None
+    return known_int(tensor.untyped_storage().nbytes())
+
+
+def tensors_in(result: object) -> list[torch.Tensor]:
+    """The tensor leaves of a result, in pytree order."""
+    if isinstance(result, torch.Tensor):
+        return [result]
+    if isinstance(result, PLAIN):
+        return []
+    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+class World:
+    """One fake mode, and the way into it for state and inputs.
+
+    `device` replaces the meta device of inputs, so that they meet the model's parameters
+    on one device.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.mode = FakeTensorMode(
+            allow_non_fake_inputs=False, shape_env=ShapeEnv(), static_shapes=True
+        )
+        self.device = device
+        self._meta_bases: dict[int, torch.Tensor] = {}
+        self._alive: list[object] = []
+        self._memo: dict[int, object] = {}
+
+    def tensor(self, real: torch.Tensor) -> torch.Tensor:
+        """The fake of a real tensor; fakes share storage exactly where reals do."""
+        known = self._memo.get(id(real))
+        if isinstance(known, torch.Tensor):
+            return known
+        self._alive.append(real)
+        fake = self._from_meta(real) if real.is_meta or self.is_fake(real) else self._from(real)
+        self._memo[id(real)] = fake
+        return fake
+
+    def is_fake(self, tensor: torch.Tensor) -> bool:
+        return isinstance(tensor, torch._subclasses.FakeTensor)
+
+    def _from(self, real: torch.Tensor) -> torch.Tensor:
+        if type(real) not in (torch.Tensor, nn.Parameter, nn.Buffer) and not isinstance(
+            real, nn.Parameter
+        ):
+            raise CaptureError(
+                f"a {type(real).__qualname__} is among the inputs or the state; tensor "
+                "subclasses wrap other tensors, and analysis needs plain ones"
+            )
+        return self.mode.from_tensor(real, static_shapes=True)
+
+    def _from_meta(self, source: torch.Tensor) -> torch.Tensor:
+        """A fake like a meta tensor, or like one of another fake world.
+
+        Symbolic sizes are taken at their hints; tensors that share a storage still do.
+        """
+        size = [known_int(s) for s in source.shape]
+        stride = [known_int(s) for s in source.stride()]
+        offset = known_int(source.storage_offset())
+        if None in size or None in stride or offset is None:
+            raise CaptureError(
+                f"an input has a size that only a run decides ({tuple(source.shape)}); "
+                "give example inputs"
+            )
+        key = storage_of(source)
+        device = self.device if source.is_meta and self.device else source.device
+        base = self._meta_bases.get(key)
+        with self.mode:
+            if base is None or base.dtype != source.dtype:
+                bytes_needed = nbytes_of(source)
+                count = -(-(bytes_needed or 0) // source.dtype.itemsize)
+                base = torch.empty(count, dtype=source.dtype, device=device)
+                self._meta_bases[key] = base
+            return torch.as_strided(base, size, stride, offset)  # type: ignore[arg-type]  # no None
+
+    def value(self, real: object) -> object:
+        """A pytree of inputs with each tensor replaced by its fake."""
+        if isinstance(real, PLAIN):
+            return real
+        return tree_map(lambda leaf: self._leaf(leaf), real)
+
+    def _leaf(self, leaf: object) -> object:
+        if isinstance(leaf, torch.Tensor):
+            return self.tensor(leaf)
+        if isinstance(leaf, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            hint = getattr(leaf.node, "hint", None)
+            if hint is None:
+                raise CaptureError(f"an input is {leaf}, which only a run decides; give examples")
+            return hint
+        return leaf
+
+    def module(self, real: nn.Module) -> nn.Module:
+        """A copy of a module whose tensors are fakes.  The original is not touched."""
+        known = self._memo.get(id(real))
+        if isinstance(known, nn.Module):
+            return known
+        for tensor in module_tensors(real).values():
+            self.tensor(tensor)
+        with FakeCopyMode(self.mode):
+            fake: nn.Module = copy.deepcopy(real, self._memo)
+        return fake
+
+    def like(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A new fake of the same type with a storage of its own."""
+        with self.mode:
+            if tensor.layout is not torch.strided:
+                return torch.empty_like(tensor)
+            return torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+            )
+
+    def apart(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A fake of the type of a tensor of another fake world, with its own storage."""
+        return self.like(self._from_meta(tensor))
+
+
+def module_tensors(module: nn.Module) -> Mapping[str, torch.Tensor]:
+    """Every tensor a module can reach by attribute, by dotted name: parameters, buffers,
+    and plain attributes.  A tensor under several names is listed under each."""
+    found: dict[str, torch.Tensor] = {}
+    for prefix, child in module.named_modules(remove_duplicate=False):
+        start = f"{prefix}." if prefix else ""
+        for store in (child._parameters, child._buffers, vars(child)):
+            for name, tensor in store.items():
+                if isinstance(tensor, torch.Tensor):
+                    found[start + name] = tensor
+    return found

@@ -1,0 +1,539 @@
+"""From an fx graph to a `Program`: run it node by node on fake tensors and watch.
+
+Each node is executed once in the fake world.  Its result leaves are compared, by storage
+identity, with its operands (alias), with each other (same), with every value known so
+far (an operand it reached on its own), and otherwise are fresh; the `Observer` tells
+what it wrote.  What cannot run on fakes has the effects its schema declares, and without
+a schema may do anything; the Program counts both.
+
+Nothing here names an operator: what is true of one only is in `observe`, `declared` and
+`regions`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from attrs import define, field
+from torch import fx, nn
+from torch._ops import HigherOrderOperator, OpOverload
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.utils._pytree import tree_map
+
+from passes.errors import CaptureError
+from passes.frontends.declared import anything, declared, result_count
+from passes.frontends.env import Bound, bound, evaluated, leaf_names, leaf_values
+from passes.frontends.fakes import (
+    World,
+    module_tensors,
+    nbytes_of,
+    storage_of,
+    tensors_in,
+    type_of,
+)
+from passes.frontends.observe import QUIET, Observation, Observer
+from passes.frontends.regions import REGION_OPERATORS, Regions
+from passes.program import (
+    AliasOf,
+    Effects,
+    Entry,
+    EntryValue,
+    Fresh,
+    OneOf,
+    Op,
+    OpKind,
+    Origin,
+    Program,
+    ResultEffect,
+    Role,
+    SameAs,
+    Value,
+)
+
+CANNOT_RUN = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    GuardOnDataDependentSymNode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+    NotImplementedError,
+)
+"""What fake execution raises when an op needs data, or has no fake kernel."""
+
+
+class Missing:
+    """Stands for a result that fake execution could not produce."""
+
+    def __repr__(self) -> str:
+        return "<not computed>"
+
+
+MISSING = Missing()
+
+
+@define(eq=False)
+class Walk:
+    """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end."""
+
+    world: World
+    observer: Observer = field(factory=Observer)
+    values: int = 0
+    ops: int = 0
+    kept: list[object] = field(factory=list)
+    entries: list[EntryValue] = field(factory=list)
+    attributes: dict[int, Value] = field(factory=dict)
+    notes: list[str] = field(factory=list)
+    storages: dict[int, int] = field(factory=dict)  # value number -> storage identity
+    owners: dict[int, Value] = field(factory=dict)  # storage identity -> first value
+    sizes: dict[int, int | None] = field(factory=dict)  # storage identity -> bytes
+    fakes: dict[int, torch.Tensor] = field(factory=dict)  # value number -> fake
+
+    # -- values ------------------------------------------------------------------------
+
+    def value(self, name: str, fake: torch.Tensor | None) -> Value:
+        """A new value; None where only its existence is known."""
+        value = Value(self.values, name, None if fake is None else type_of(fake))
+        self.values += 1
+        if fake is not None:
+            self.bind(value, fake)
+        return value
+
+    def bind(self, value: Value, fake: torch.Tensor) -> None:
+        """Remember which storage a value has, and keep it alive so it stays unique."""
+        identity = storage_of(fake)
+        self.storages[value.index] = identity
+        self.fakes[value.index] = fake
+        if identity not in self.owners:
+            self.owners[identity] = value
+            self.sizes[identity] = nbytes_of(fake)
+            if fake.layout is torch.strided:
+                self.kept.append(fake.untyped_storage())
+
+    def entry(self, name: str, role: Role, fake: torch.Tensor) -> Value:
+        """A value that exists before the program runs."""
+        value = self.value(name, fake)
+        identity = self.storages[value.index]
+        self.entries.append(EntryValue(value, role, name, identity, self.sizes[identity]))
+        return value
+
+    def attribute(self, name: str, real: torch.Tensor, module: nn.Module) -> Value:
+        """The entry value of a tensor attribute; one value per tensor, however often named."""
+        if id(real) not in self.attributes:
+            owner = module.get_submodule(name.rpartition(".")[0])
+            is_buffer = name.rpartition(".")[2] in owner._buffers
+            role = (
+                Role.PARAMETER
+                if isinstance(real, nn.Parameter)
+                else Role.BUFFER
+                if is_buffer
+                else Role.CONSTANT
+            )
+            self.attributes[id(real)] = self.entry(f"self.{name}", role, self.world.tensor(real))
+        return self.attributes[id(real)]
+
+    # -- graphs ------------------------------------------------------------------------
+
+    def graph(
+        self, module: fx.GraphModule, inputs: Sequence[Bound], path: tuple[str, ...]
+    ) -> tuple[tuple[Op, ...], Bound]:
+        """Walk one graph: `(its ops, what it returns)`."""
+        env: dict[fx.Node, Bound] = {}
+        ops: list[Op] = []
+        given = iter(inputs)
+        returned = Bound(None, ())
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = next(given)
+                op = self.make(node, path, OpKind.INPUT, (), env[node].values, Effects())
+            elif node.op == "get_attr":
+                op, env[node] = self.get_attr(node, module, path)
+            elif node.op == "output":
+                returned = self.returned(node, env)
+                operands = tuple(dict.fromkeys(returned.values))
+                reads = frozenset(range(len(operands)))
+                op = self.make(node, path, OpKind.OUTPUT, operands, (), Effects(reads=reads))
+            else:
+                op, env[node] = self.call(node, module, path, env)
+            ops.append(op)
+        return tuple(ops), returned
+
+    def make(
+        self,
+        node: fx.Node,
+        path: tuple[str, ...],
+        kind: OpKind,
+        operands: tuple[Value, ...],
+        results: tuple[Value, ...],
+        effects: Effects,
+        renames: tuple[tuple[int, Value], ...] = (),
+        regions: Regions | None = None,
+    ) -> Op:
+        """The next op."""
+        meta = node.meta
+        stack = meta.get("nn_module_stack")
+        number = self.ops
+        self.ops += 1
+        return Op(
+            index=number,
+            name="/".join((*path, node.name)) if path else node.name,
+            kind=kind,
+            target=target_name(node),
+            operands=operands,
+            results=results,
+            effects=effects,
+            renames=renames,
+            regions=regions.regions if regions else (),
+            region_flow=regions.flow if regions else None,
+            path=path,
+            module=next(reversed(stack.values()))[0] if stack else "",
+            stack=meta.get("stack_trace") or "",
+            arguments=tuple(node.args),
+            keywords=node.kwargs,
+            node=node,
+        )
+
+    def get_attr(
+        self, node: fx.Node, module: fx.GraphModule, path: tuple[str, ...]
+    ) -> tuple[Op, Bound]:
+        name = str(node.target)
+        real: Any = module
+        for part in name.split("."):
+            real = getattr(real, part)
+        if not isinstance(real, torch.Tensor):
+            return self.make(node, path, OpKind.ATTRIBUTE, (), (), Effects()), Bound(real, ())
+        source = self.attribute(name, real, module)
+        fake = self.fakes[source.index]
+        value = self.value("/".join((*path, node.name)), fake)
+        effects = Effects(results=(AliasOf((0,)),))
+        op = self.make(node, path, OpKind.ATTRIBUTE, (source,), (value,), effects)
+        return op, Bound(fake, (value,))
+
+    def returned(self, node: fx.Node, env: Mapping[fx.Node, Bound]) -> Bound:
+        """What a graph returns, with one value per tensor leaf."""
+        return bound(node.args[0], env)
+
+    # -- calls -------------------------------------------------------------------------
+
+    def call(
+        self,
+        node: fx.Node,
+        module: fx.GraphModule,
+        path: tuple[str, ...],
+        env: dict[fx.Node, Bound],
+    ) -> tuple[Op, Bound]:
+        operands: list[Value] = []
+        for argument in node.all_input_nodes:
+            operands += env[argument].values
+        target = node.target
+        if isinstance(target, HigherOrderOperator):
+            build = REGION_OPERATORS.get(target.__name__)
+            if build is None:
+                return self.unobserved(node, path, env, operands)
+            regions = build(self, node, path, env)
+            reads = frozenset(range(len(operands)))
+            effects = Effects(regions.fresh, reads, origin=Origin.FLOW)
+            op = self.make(
+                node, path, OpKind.CALL, tuple(operands), regions.values, effects, (), regions
+            )
+            return op, Bound(regions.result, regions.values)
+
+        run: Callable[..., object]
+        if node.op == "call_module":
+            callee = module.get_submodule(str(target))
+            run = self.world.module(callee)
+            reached = [
+                self.attribute(f"{target}.{name}", real, module)
+                for name, real in module_tensors(callee).items()
+            ]
+            operands = list(dict.fromkeys([*operands, *reached]))
+        elif node.op == "call_method":
+            name = str(target)
+            run = lambda self_, *args, **kwargs: getattr(self_, name)(*args, **kwargs)  # noqa: E731
+        else:
+            run = target  # type: ignore[assignment]  # call_function: it is callable
+
+        args, kwargs = evaluated(node.args, env), evaluated(node.kwargs, env)
+        if any(env[n].result is MISSING for n in node.all_input_nodes):
+            return self.unobserved(node, path, env, operands)
+        before = attributes_of(run) if isinstance(run, nn.Module) else {}
+        try:
+            result, seen = self.observer.watch(lambda: run(*args, **kwargs))
+        except CANNOT_RUN:
+            return self.unobserved(node, path, env, operands)
+        except Exception as error:
+            if is_about_fakes(error):
+                return self.unobserved(node, path, env, operands)
+            raise CaptureError(self.explain(node, error)) from error
+        if before and attributes_of(run) != before:  # type: ignore[arg-type]  # a module
+            raise CaptureError(
+                f"module {target!s} ({type(run).__qualname__}) replaces one of its tensors "
+                f"while it runs, at node {node.name}; which tensor later calls see cannot be "
+                "followed. Write into the tensor (copy_), or return it and pass it in"
+            )
+        return self.observed(node, path, env, operands, result, seen)
+
+    def observed(
+        self,
+        node: fx.Node,
+        path: tuple[str, ...],
+        env: dict[fx.Node, Bound],
+        operands: list[Value],
+        result: object,
+        seen: Observation,
+    ) -> tuple[Op, Bound]:
+        """The op for a node that ran: compare storages, name what is new."""
+        positions: dict[int, list[int]] = {}
+        for number, operand in enumerate(operands):
+            if operand.index in self.storages:
+                positions.setdefault(self.storages[operand.index], []).append(number)
+
+        def among_operands(identity: int) -> list[int]:
+            """Where a known storage stands among the operands; it joins them if it must."""
+            if identity not in positions:
+                positions[identity] = [len(operands)]
+                operands.append(self.owners[identity])
+            return positions[identity]
+
+        writes = overwrites = frozenset[int]()
+        resizes: tuple[tuple[int, int | None], ...] = ()
+        if seen is not QUIET:
+            written = [identity for identity in seen.written if identity in self.owners]
+            writes = frozenset(p for s in written for p in among_operands(s))
+            overwrites = frozenset(
+                p for s in written if s in seen.overwritten for p in positions[s]
+            )
+            resizes = tuple(self.resized(written, positions))
+
+        effects: list[ResultEffect] = []
+        own: dict[int, int] = {}
+
+        def begin(name: str, leaf: torch.Tensor) -> Value:
+            """A value that this op defines, and its effect."""
+            identity = storage_of(leaf)
+            if identity in own:
+                effects.append(SameAs(own[identity]))
+            elif identity in positions or identity in self.owners:
+                effects.append(AliasOf(tuple(among_operands(identity))))
+            else:
+                own[identity] = len(effects)
+                effects.append(Fresh(nbytes_of(leaf), identity in seen.unwritten))
+            return self.value(name, leaf)
+
+        leaves = tensors_in(result)
+        name = "/".join((*path, node.name)) if path else node.name
+        names = leaf_names(name, len(leaves))
+        values = tuple([begin(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
+        renames: list[tuple[int, Value]] = []
+        for tensor in {id(t): t for t in seen.moved}.values():
+            stale = [n for n, v in enumerate(operands) if self.fakes.get(v.index) is tensor]
+            if stale and self.storages[operands[stale[0]].index] != storage_of(tensor):
+                if path:
+                    raise CaptureError(
+                        f"node {name} gives a tensor another storage inside a sub-graph; which "
+                        "one the outer graph sees afterwards cannot be followed"
+                    )
+                old = operands[stale[0]]
+                new = begin(f"{old.name}@{node.name}", tensor)
+                renames.append((stale[0], new))
+                _rename(env, tensor, new)
+        op = self.make(
+            node,
+            path,
+            OpKind.CALL,
+            tuple(operands),
+            values,
+            Effects(
+                results=tuple(effects),
+                reads=frozenset(range(len(operands))) - overwrites,
+                writes=writes,
+                overwrites=overwrites,
+                resizes=resizes,
+            ),
+            tuple(renames),
+        )
+        return op, Bound(result, values)
+
+    def resized(
+        self, written: Sequence[int], positions: Mapping[int, list[int]]
+    ) -> Iterator[tuple[int, int | None]]:
+        """`(operand position, bytes now)` for written storages that changed their size."""
+        for identity in written:
+            position = positions[identity][0]
+            now = nbytes_of(self.fakes[self.owners[identity].index])
+            if now != self.sizes[identity]:
+                self.sizes[identity] = now
+                yield position, now
+
+    def unobserved(
+        self,
+        node: fx.Node,
+        path: tuple[str, ...],
+        env: dict[fx.Node, Bound],
+        operands: list[Value],
+    ) -> tuple[Op, Bound]:
+        """The op for a node that cannot run on fakes: what its schema declares."""
+        result: object = MISSING
+        recorded = node.meta.get("val", node.meta.get("example_value"))
+        if recorded is not None:
+            with contextlib.suppress(CaptureError):
+                result = tree_map(
+                    lambda leaf: self.world.apart(leaf) if isinstance(leaf, torch.Tensor) else leaf,
+                    recorded,
+                )
+        if result is MISSING:
+            count = result_count(node.target)
+            leaves: list[torch.Tensor | None] = [None] * (1 if count is None else count)
+        else:
+            leaves = list(tensors_in(result))
+        name = "/".join((*path, node.name)) if path else node.name
+        names = leaf_names(name, len(leaves))
+        values = tuple([self.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
+        sizes = [None if leaf is None else nbytes_of(leaf) for leaf in leaves]
+        effects = self.declared(node, env, operands, sizes)
+        op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
+        return op, Bound(result, values)
+
+    def declared(
+        self,
+        node: fx.Node,
+        env: Mapping[fx.Node, Bound],
+        operands: Sequence[Value],
+        sizes: Sequence[int | None],
+    ) -> Effects:
+        """Effects from the node's schema; anything where it has none."""
+        place = {value: number for number, value in enumerate(operands)}
+        if node.target is operator.getitem:
+            parts = tuple(AliasOf((number,)) for number in place.values())
+            answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
+            return Effects((answers,) * len(sizes), origin=Origin.DECLARED)
+        if not isinstance(node.target, OpOverload):
+            return anything(len(operands), len(sizes))
+        names = [argument.name for argument in node.target._schema.arguments]
+        given = {**dict(zip(names, node.args)), **node.kwargs}  # noqa: B905  # rest by name
+        positions = {
+            name: [place[value] for value in leaf_values(argument, env)]
+            for name, argument in given.items()
+        }
+        return declared(node.target, positions, len(operands), sizes, given)
+
+    def explain(self, node: fx.Node, error: Exception) -> str:
+        """The message for a node that fails: the program around it, the user's line."""
+        before: list[fx.Node] = []
+        current = node
+        while len(before) < 3 and current.prev.op != "root":
+            current = current.prev
+            before.append(current)
+        lines = [f"    {n.format_node()}" for n in reversed(before)]
+        text = str(error).strip().splitlines() or [type(error).__name__]
+        stack = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
+        return "\n".join(
+            [
+                f"node {node.name} fails when run with inputs of these types:",
+                *lines,
+                f"    {node.format_node()}",
+                f"    ^^^ {type(error).__name__}: {text[0]}",
+                *(f"    {line}" for line in stack[-2:]),
+                "Are these the inputs the model is called with?",
+            ]
+        )
+
+
+def _rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:
+    """From here on, whoever uses this tensor object reads the new value."""
+    for node, known in env.items():
+        leaves = tensors_in(known.result)
+        if any(leaf is tensor for leaf in leaves):
+            values = [
+                new if leaf is tensor else value
+                for leaf, value in zip(leaves, known.values, strict=True)
+            ]
+            env[node] = Bound(known.result, tuple(values))
+
+
+def attributes_of(module: nn.Module) -> dict[str, int]:
+    """Which tensor object each attribute of a module is.  Empty for torch's own modules,
+    which keep theirs."""
+    if all(type(child).__module__.startswith("torch.nn.") for child in module.modules()):
+        return {}
+    return {name: id(tensor) for name, tensor in module_tensors(module).items()}
+
+
+def is_about_fakes(error: Exception) -> bool:
+    """Whether an op failed for want of data rather than because the program is wrong."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "FakeTensor" in text or "data pointer" in text or "fake impl" in text
+    )
+
+
+@cache
+def _shown(target: object) -> str:
+    if isinstance(target, (OpOverload, HigherOrderOperator)):
+        return str(target)
+    module = (getattr(target, "__module__", "") or "torch").lstrip("_")
+    name = getattr(target, "__qualname__", None) or str(target)
+    return f"{'torch' if module.startswith('torch') else module}.{name}"
+
+
+def target_name(node: fx.Node) -> str:
+    """A node's target as a person writes it."""
+    if node.op == "call_method":
+        return f"Tensor.{node.target}"
+    if node.op == "call_module":
+        return f"self.{node.target}"
+    if node.op == "call_function":
+        return _shown(node.target)
+    return str(node.target)
+
+
+def program_of(
+    module: fx.GraphModule,
+    inputs: Sequence[tuple[Role, str, object]],
+    world: World,
+    *,
+    name: str,
+    capture: str,
+    sharing: str,
+    notes: Sequence[str] = (),
+) -> Program:
+    """The program of a graph whose placeholders get `(role, name, fake)` inputs in order."""
+    walk = Walk(world)
+    bound = []
+    for role, label, fake in inputs:
+        leaves = tensors_in(fake)
+        names = leaf_names(label, len(leaves))
+        values = [walk.entry(name, role, leaf) for name, leaf in zip(names, leaves, strict=True)]
+        bound.append(Bound(fake, tuple(values)))
+    for child in module.modules():
+        # State becomes fake before anything runs, while no mode is active.
+        for tensor in module_tensors(child).values():
+            world.tensor(tensor)
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            world.module(module.get_submodule(node.target))
+    grad = torch.is_grad_enabled()
+    try:
+        with torch.no_grad(), world.mode, walk.observer:
+            ops, returned = walk.graph(module, bound, ())
+    finally:
+        torch.set_grad_enabled(grad)  # a graph may contain nodes that switch it
+    return Program(
+        name=name,
+        capture=capture,
+        ops=ops,
+        entry=Entry(tuple(walk.entries), sharing),
+        outputs=returned.values,
+        notes=tuple(notes),
+        graph=module,
+    )

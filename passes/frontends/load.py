@@ -1,0 +1,374 @@
+"""Which source is it, and how is it captured: the front door.
+
+    nn.Module         exported; traced where export refuses, and the Program says so
+    fx.GraphModule    as it is: from symbolic_trace, make_fx, Dynamo
+    ExportedProgram   as it is, with its own state
+    a path to a .pt2  read by torch, which may unpickle: only with trust=True
+
+Inputs come from the caller, else from what the source recorded.  Parameters, buffers and
+constants come from the source's real state, so that ties and shared buffers are known.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike, fspath
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.fx.graph import _PyTreeCodeGen
+from torch.utils._pytree import tree_flatten, tree_leaves
+
+from passes.errors import CaptureError, TrustError
+from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fx import program_of
+from passes.program import Program, Role
+
+_ROLES = {
+    InputKind.USER_INPUT: Role.INPUT,
+    InputKind.PARAMETER: Role.PARAMETER,
+    InputKind.BUFFER: Role.BUFFER,
+    InputKind.CONSTANT_TENSOR: Role.CONSTANT,
+    InputKind.CUSTOM_OBJ: Role.CONSTANT,
+    InputKind.TOKEN: Role.CONSTANT,
+}
+
+FROM_EXAMPLES = "inputs share storage as the example inputs do"
+ASSUMED_APART = "inputs are assumed to share no storage: no example inputs were given"
+
+
+def load(
+    source: object, args: Sequence[object], kwargs: Mapping[str, object], *, trust: bool
+) -> Program:
+    """The Program of a source called with these inputs.  See `passes.load`."""
+    if isinstance(source, (str, PathLike)):
+        return _from_file(fspath(source), args, kwargs, trust)
+    if isinstance(source, ExportedProgram):
+        return _from_exported(source, args, kwargs, "torch.export", source_name(source))
+    if isinstance(source, fx.GraphModule):
+        return _from_graph(source, args, kwargs, "an fx graph", source_name(source), ())
+    if isinstance(source, nn.Module):
+        return _from_module(source, args, kwargs)
+    raise CaptureError(
+        f"cannot load a {type(source).__qualname__}: give an nn.Module with example inputs, "
+        "a torch.fx.GraphModule, a torch.export.ExportedProgram, or the path of a .pt2 file"
+    )
+
+
+def source_name(source: object) -> str:
+    """What to call the program of a source."""
+    if isinstance(source, ExportedProgram):
+        for node in source.graph.nodes:
+            stack = node.meta.get("nn_module_stack")
+            if stack:
+                kind = next(iter(stack.values()))[1]
+                return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
+        return "ExportedProgram"
+    return getattr(source, "_class_name", None) or type(source).__name__.rpartition(".")[2]
+
+
+def _from_file(
+    path: str, args: Sequence[object], kwargs: Mapping[str, object], trust: bool
+) -> Program:
+    if not zipfile.is_zipfile(path):
+        # Opened only to tell a missing file from a foreign one.
+        try:
+            open(path, "rb").close()
+        except OSError as error:
+            raise CaptureError(f"cannot read {path}: {error.strerror}") from error
+        raise CaptureError(
+            f"{path} is not a .pt2 file (they are zip archives): save one with "
+            "torch.export.save(torch.export.export(model, inputs), path)"
+        )
+    if not trust:
+        raise TrustError(
+            f"torch's reader for {path} may unpickle, and a pickle can run any code. If you "
+            "trust where the file comes from, pass trust=True (on the command line: --trust)"
+        )
+    try:
+        exported = torch.export.load(path)
+    except Exception as error:
+        raise CaptureError(
+            f"torch cannot read {path} as an exported program "
+            f"({type(error).__name__}: {_first_line(error)}). It may be damaged, of another "
+            "kind, or of another torch version; export and save it again"
+        ) from error
+    return _from_exported(exported, args, kwargs, f"torch.export, read from {path}", None)
+
+
+def _from_exported(
+    exported: ExportedProgram,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    capture: str,
+    name: str | None,
+    notes: Sequence[str] = (),
+) -> Program:
+    signature = exported.graph_signature
+    placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
+    recorded = getattr(exported, "example_inputs", None)
+    given: list[object] | None = None
+    if args or kwargs:
+        given = _flat_inputs(exported, tuple(args), dict(kwargs))
+    elif recorded is not None:
+        given = tree_leaves(recorded)
+    examples = iter(given if given is not None else [])
+    sharing = FROM_EXAMPLES if given is not None else ASSUMED_APART
+
+    world = World(_device_for(given or (), exported.state_dict.values()))
+    inputs: list[tuple[Role, str, object]] = []
+    notes = list(notes)
+    for node, spec in zip(placeholders, signature.input_specs, strict=True):
+        real: object
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+            target = str(spec.target)
+            real = exported.state_dict.get(target, exported.constants.get(target))
+        elif spec.kind is InputKind.USER_INPUT:
+            recorded_value = node.meta.get("val")
+            real = next(examples) if given is not None else recorded_value
+            _check_input(node.name, real, recorded_value)
+        elif spec.kind is InputKind.TOKEN:
+            real = None
+        else:
+            real = exported.constants.get(str(spec.target))
+        label = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target or node.name)
+        inputs.append((_ROLES[spec.kind], label, world.value(real)))
+    if any(_is_symbolic(node.meta.get("val")) for node in placeholders):
+        source = "the example inputs" if given is not None else "the sizes it was exported with"
+        notes.append(f"dynamic dimensions are taken at {source}")
+    mutated = {**signature.buffers_to_mutate, **signature.user_inputs_to_mutate}
+    if mutated:
+        notes.append(
+            "after this graph, its caller copies results into "
+            + ", ".join(sorted(set(map(str, mutated.values()))))
+        )
+    return program_of(
+        exported.graph_module,
+        inputs,
+        world,
+        name=name or source_name(exported),
+        capture=capture,
+        sharing=sharing,
+        notes=notes,
+    )
+
+
+def _flat_inputs(
+    exported: ExportedProgram, args: tuple[object, ...], kwargs: dict[str, object]
+) -> list[object]:
+    leaves, spec = tree_flatten((args, kwargs))
+    expected = exported.call_spec.in_spec
+    if expected is not None and spec != expected:
+        try:
+            leaves = list(torch.export.unflatten._reorder_kwargs_and_flatten(args, kwargs))  # type: ignore[attr-defined]  # tried for what it is worth
+        except Exception:
+            wanted = [n.name for n in exported.graph.nodes if n.op == "placeholder"]
+            users = [name for name in wanted if name in exported.graph_signature.user_inputs]
+            if len(leaves) != len(users):
+                raise CaptureError(
+                    f"the program takes {len(users)} inputs ({', '.join(map(str, users))}) and "
+                    f"was given {len(leaves)}"
+                ) from None
+    return list(leaves)
+
+
+def _check_input(name: str, given: object, recorded: object) -> None:
+    """Compare an example with what the program was exported for."""
+    if not isinstance(recorded, torch.Tensor):
+        return
+    if not isinstance(given, torch.Tensor):
+        raise CaptureError(f"input {name} should be a tensor, and is a {type(given).__name__}")
+    same_rank = len(given.shape) == len(recorded.shape)
+    fits = same_rank and all(
+        not isinstance(wanted, int) or wanted == size
+        for size, wanted in zip(given.shape, recorded.shape, strict=True)
+    )
+    if not fits or given.dtype != recorded.dtype:
+        raise CaptureError(
+            f"input {name} is {given.dtype} of shape {tuple(given.shape)}; the program was "
+            f"captured for {recorded.dtype} of shape {tuple(recorded.shape)}"
+        )
+
+
+def _is_symbolic(value: object) -> bool:
+    return isinstance(value, torch.SymInt) or (
+        isinstance(value, torch.Tensor) and not all(isinstance(s, int) for s in value.shape)
+    )
+
+
+def _from_graph(
+    module: fx.GraphModule,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    capture: str,
+    name: str,
+    notes: Sequence[str],
+) -> Program:
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    given: list[object]
+    sharing = FROM_EXAMPLES
+    if args or kwargs or not placeholders:
+        given = list(_bind(module, placeholders, args, kwargs))
+    else:
+        given = [_recorded(node) for node in placeholders]
+        if any(isinstance(value, torch.Tensor) for value in given):
+            sharing = "inputs share storage as the recorded ones do"
+    world = World(_device_for(given, module_tensors(module).values()))
+    inputs = [
+        (_input_role(node), node.name, world.value(value))
+        for node, value in zip(placeholders, given, strict=True)
+    ]
+    return program_of(
+        module, inputs, world, name=name, capture=capture, sharing=sharing, notes=notes
+    )
+
+
+def _input_role(node: fx.Node) -> Role:
+    """Dynamo lifts parameters to inputs, and says so on the recorded value."""
+    recorded = node.meta.get("example_value")
+    return Role.PARAMETER if isinstance(recorded, nn.Parameter) else Role.INPUT
+
+
+def _bind(
+    module: fx.GraphModule,
+    placeholders: Sequence[fx.Node],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+) -> Iterator[object]:
+    """One input per placeholder, in order."""
+    if isinstance(module.graph._codegen, _PyTreeCodeGen):
+        try:
+            flat = list(module.graph.process_inputs(*args, **kwargs))  # type: ignore[no-untyped-call]  # torch's own
+        except Exception as error:
+            raise CaptureError(f"these inputs do not fit the graph: {_first_line(error)}") from error
+        args, kwargs = flat, {}
+    names = [str(node.target) for node in placeholders]
+    unknown = [name for name in kwargs if name not in names]
+    if unknown or len(args) > len(placeholders):
+        raise CaptureError(
+            f"the graph takes {len(names)} inputs ({', '.join(names)}) and was given "
+            f"{len(args)} by position" + (f" and {', '.join(unknown)}" if unknown else "")
+        )
+    for number, node in enumerate(placeholders):
+        if number < len(args):
+            yield args[number]
+        elif names[number] in kwargs:
+            yield kwargs[names[number]]
+        elif node.args:
+            yield node.args[0]
+        else:
+            raise CaptureError(
+                f"no input for {names[number]}: the graph takes {', '.join(names)}, and "
+                f"{len(args) + len(kwargs)} were given"
+            )
+
+
+def _recorded(node: fx.Node) -> object:
+    """The input a graph recorded for a placeholder, if it did."""
+    for key in ("val", "example_value"):
+        if key in node.meta:
+            return node.meta[key]
+    # Any: torch's TensorMetadata, a named tuple.
+    meta: Any = node.meta.get("tensor_meta")
+    if meta is not None:
+        return torch.empty_strided(meta.shape, meta.stride, dtype=meta.dtype, device="meta")
+    if node.args:
+        return node.args[0]
+    raise CaptureError(
+        f"the graph does not say what its input {node.name} is like: give example inputs, "
+        "passes.load(graph_module, x, ...)"
+    )
+
+
+def _device_for(inputs: Sequence[object], state: object) -> torch.device | None:
+    """Where to put meta inputs: with the model's parameters, or on the CPU."""
+    leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
+    if not any(leaf.is_meta for leaf in leaves):
+        return None
+    tensors = [t for t in state if isinstance(t, torch.Tensor)]  # type: ignore[attr-defined]  # iterable
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _from_module(
+    module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
+) -> Program:
+    name = type(module).__name__
+    if not args and not kwargs and _needs_inputs(module):
+        raise CaptureError(
+            f"{name} needs example inputs: passes.load(model, x, ...); tensors on the meta "
+            "device will do"
+        )
+    try:
+        exported = torch.export.export(module, tuple(args), dict(kwargs), strict=False)
+        return _from_exported(exported, args, kwargs, "torch.export", name)
+    except CaptureError:
+        raise
+    except Exception as error:
+        refused = error
+    # Export refuses some in-place writes for the sake of their gradients alone.
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(module, tuple(args), dict(kwargs), strict=False)
+        return _from_exported(exported, args, kwargs, "torch.export under no_grad", name)
+    except CaptureError:
+        raise
+    except Exception:
+        return _traced(module, args, kwargs, refused)
+
+
+def _needs_inputs(module: nn.Module) -> bool:
+    from inspect import Parameter, signature
+
+    wanted = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    return any(
+        p.default is Parameter.empty and p.kind in wanted
+        for p in signature(module.forward).parameters.values()
+    )
+
+
+def _traced(
+    module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object], refused: Exception
+) -> Program:
+    name = type(module).__name__
+    tracer = fx.Tracer()
+    tracer.record_stack_traces = True
+    try:
+        graph_module = fx.GraphModule(module, tracer.trace(module), name)
+        return _from_graph(
+            graph_module,
+            args,
+            kwargs,
+            "symbolic_trace",
+            name,
+            [f"torch.export refused: {_first_line(refused)}"],
+        )
+    except Exception as untraceable:
+        raise CaptureError(
+            f"{name} cannot be captured.\n"
+            f"  torch.export: {type(refused).__name__}: {_first_line(refused)}\n"
+            f"{_place(refused)}"
+            f"  symbolic_trace: {type(untraceable).__name__}: {_first_line(untraceable)}\n"
+            f"{_place(untraceable)}"
+            "  Python that branches on tensor data, or state of its own, has to go: see "
+            "torch.cond and torch.export's errors; or load a part of the model that can be"
+        ) from refused
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
+def _place(error: BaseException) -> str:
+    """The last line of the user's own code in a traceback."""
+    import traceback
+
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "/torch/" not in frame.filename and "/passes/" not in frame.filename
+    ]
+    return f"    at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}\n" if own else ""

@@ -1,0 +1,218 @@
+"""What one node did to storages, seen while it runs on fake tensors.
+
+An `Observer` is a dispatch mode that logs the operators a node calls.  Their schemas say
+which arguments they write, including everything inside modules, Python functions and
+composite operators; where a schema is known to be silent, a correction stands in the
+tables below.
+
+Only storages matter here, so views need no care: writing through a view writes the
+storage it shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from attrs import define, field, frozen
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
+
+OVERWRITERS = frozenset(
+    "copy_ fill_ zero_ normal_ uniform_ random_ bernoulli_ exponential_ cauchy_ geometric_ "
+    "log_normal_ _foreach_zero_ _foreach_copy_".split()
+)
+"""Operators that write their first argument without reading it."""
+
+RUNNING_STATISTICS = {
+    "batch_norm": "training",
+    "native_batch_norm": "training",
+    "_batch_norm_impl_index": "training",
+    "cudnn_batch_norm": "training",
+    "miopen_batch_norm": "training",
+    "instance_norm": "use_input_stats",
+    "batch_norm_update_stats": "",
+}
+"""Operators that write `running_mean` and `running_var`, unannotated, when the named
+argument is true (always, where there is none)."""
+
+COPIES_IN_TRUTH = frozenset(
+    "native_dropout channel_shuffle native_channel_shuffle _functional_assert_async".split()
+)
+"""Operators whose fake kernel may return its argument where the real one copies."""
+
+MOVES_STORAGE = frozenset("set_ set_data resize_ resize_as_ _resize_output_".split())
+"""Operators after which a tensor may have another storage, or a storage another size."""
+
+
+@frozen
+class Signature:
+    """What an operator's schema says of writing, worked out once per operator."""
+
+    name: str
+    arguments: tuple[str, ...]
+    written: tuple[str, ...]
+    outputs: tuple[str, ...]
+    statistics: str | None
+    allocates_unwritten: bool
+    is_view: bool
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing here to look at after a call."""
+        return not (self.written or self.statistics is not None or self.allocates_unwritten)
+
+
+@cache
+def signature(operator: OpOverload) -> Signature:
+    """The signature of an operator, from its schema and the corrections above."""
+    schema = operator._schema
+    name = schema.name.rpartition("::")[2]
+    written = [a for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    return Signature(
+        name=name,
+        arguments=tuple(argument.name for argument in schema.arguments),
+        written=tuple(argument.name for argument in written),
+        outputs=tuple(argument.name for argument in written if argument.is_out),
+        statistics=None if written else RUNNING_STATISTICS.get(name),
+        allocates_unwritten=name.startswith(("empty", "new_empty")),
+        is_view=operator.is_view,
+    )
+
+
+@define(eq=False)
+class Call:
+    """One operator call inside a node."""
+
+    operator: OpOverload
+    args: Sequence[object]
+    kwargs: dict[str, object]
+    result: object
+
+    def arguments(self) -> Iterator[tuple[str, object]]:
+        """Arguments given, by the schema's names."""
+        yield from zip(signature(self.operator).arguments, self.args)  # noqa: B905  # rest by name
+        yield from self.kwargs.items()
+
+    def written(self) -> Iterator[torch.Tensor]:
+        """The tensors this call writes."""
+        names: tuple[str, ...] = signature(self.operator).written
+        switch = signature(self.operator).statistics
+        given = dict(self.arguments())
+        if switch is not None and (not switch or given.get(switch)):
+            names = ("running_mean", "running_var")
+        for name in names:
+            yield from tensors_in(given.get(name))
+
+
+@define(eq=False)
+class Observation:
+    """What a node did, by storage identity.
+
+    `written`: any write.  `overwritten`: written in full before anything read it.
+    `unwritten`: allocated by an `empty*` and not written in full.  `moved`: tensors whose
+    storage may be another one now, or of another size.
+    """
+
+    written: set[int] = field(factory=set)
+    overwritten: set[int] = field(factory=set)
+    unwritten: set[int] = field(factory=set)
+    moved: list[torch.Tensor] = field(factory=list)
+
+
+QUIET = Observation()
+
+
+class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+    """Logs operator calls.  `watch(run)` runs something and says what it did."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own
+        self.calls: list[Call] = []
+        self.loud = False
+
+    # Any: the signature is torch's.
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if not isinstance(func, OpOverload):
+            return result
+        about = signature(func)
+        if about.name in COPIES_IN_TRUTH:
+            result = _as_copies(result, args)
+        self.calls.append(Call(func, args, kwargs, result))
+        if not about.quiet:
+            self.loud = True
+        return result
+
+    def watch(self, run: Callable[[], object]) -> tuple[object, Observation]:
+        """`(result, what happened)`.  The log is kept until the next call, and with it
+        every tensor in it, so that no storage identity is used twice meanwhile."""
+        self.calls.clear()
+        self.loud = False
+        result = run()
+        return result, (_summary(self.calls) if self.loud else QUIET)
+
+
+def _as_copies(result: object, args: Sequence[object]) -> object:
+    given = {storage_of(tensor) for argument in args for tensor in tensors_in(argument)}
+    if isinstance(result, torch.Tensor):
+        return result.clone() if storage_of(result) in given else result
+    if isinstance(result, tuple):
+        return tuple(_as_copies(part, args) for part in result)
+    return result
+
+
+def _summary(calls: Sequence[Call]) -> Observation:
+    """Replay a log: order matters for what was read before it was overwritten."""
+    seen = Observation()
+    read: set[int] = set()
+    for call in calls:
+        about = signature(call.operator)
+        targets = list(call.written())
+        storages = {storage_of(tensor) for tensor in targets}
+        inputs = {
+            storage_of(tensor)
+            for name, argument in call.arguments()
+            if name not in about.written and not about.is_view
+            for tensor in tensors_in(argument)
+        }
+        read |= inputs - seen.overwritten
+        if about.name in OVERWRITERS:
+            whole = targets
+        else:
+            whole = [t for name in about.outputs for t in tensors_in(dict(call.arguments())[name])]
+        full = {storage_of(tensor) for tensor in whole if covers_storage(tensor)} - inputs
+        read |= storages - full - seen.overwritten
+        seen.written |= storages
+        seen.overwritten |= full - read
+        seen.unwritten -= full
+        if about.allocates_unwritten:
+            seen.unwritten |= {storage_of(t) for t in tensors_in(call.result)} - storages
+        if about.name in MOVES_STORAGE:
+            seen.moved += tensors_in(call.args[0])
+    return seen
+
+
+def covers_storage(tensor: torch.Tensor) -> bool:
+    """Whether every byte of the tensor's storage belongs to the tensor."""
+    if tensor.layout is not torch.strided:
+        return False
+    # Unknown sizes are symbolic, and an equation between them is no fact about a run.
+    size = known_int(tensor.numel() * tensor.element_size())
+    if size is None or size != nbytes_of(tensor):
+        return False
+    # As many bytes as the storage has, so it covers it unless elements overlap.
+    expected = 1
+    for step, length in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if length != 1:
+            if step != expected:
+                return False
+            expected *= length
+    return True

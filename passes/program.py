@@ -1,0 +1,510 @@
+"""The tensor program every pass sees: the waist between frontends and analyses.
+
+    Program    ops in execution order, the values that exist at entry, the capture it is of
+    Op         one operation at one call path: operands, results, effects, sub-graphs
+    Value      one tensor leaf that an op defines or that exists at entry
+    Effects    what the op does, said of its own operands and results only
+    Region     a sub-graph of an op, with inputs, ops and outputs of its own
+
+A *value* is a tensor object, not memory: two values may be one storage, and to say which
+is the work of alias analysis.  Effects are therefore relational ("result 0 has the
+storage of operand 1"), never absolute, so they hold wherever the op stands.
+
+Operands are all tensor leaves the op can reach, the ones in its arguments first, then the
+implicit ones: parameters and buffers of a called module.  Ops are instances: a sub-graph
+called three times gives three ops per body op.
+
+Execution order numbers ops from 0 (`Op.index`) with the ops of a sub-graph before the op
+it hangs on, because that op's results come to be when its sub-graphs are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from functools import cached_property
+
+from attrs import define, field, frozen
+
+from dataflow import Copy, CopyKind, Flow
+
+
+@frozen
+class TensorType:
+    """Shape, stride and offset in elements, dtype and device of a tensor.
+
+    A dimension that no example fixes is None.
+    """
+
+    shape: tuple[int | None, ...]
+    stride: tuple[int | None, ...]
+    offset: int | None
+    dtype: str
+    device: str
+
+    def __str__(self) -> str:
+        sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
+        place = "" if self.device == "cpu" else f" {self.device}"
+        return f"{self.dtype}[{sizes}]{place}"
+
+
+@define(eq=False, frozen=True)
+class Value:
+    """A tensor leaf: the result of an op, an input of a region, or alive at entry.
+
+    `index` numbers all values of a program.
+    """
+
+    index: int
+    name: str
+    type: TensorType | None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<Value {self.name}: {self.type}>"
+
+
+@frozen
+class Fresh:
+    """A new storage of `nbytes` bytes (None: not known before the run).
+
+    `uninitialised`: it comes from an `empty*` and was not written in full in this op.
+    """
+
+    nbytes: int | None
+    uninitialised: bool = False
+
+    def __str__(self) -> str:
+        return "uninitialised" if self.uninitialised else "fresh"
+
+
+@frozen
+class AliasOf:
+    """The storage of the given operands, which all have the same one."""
+
+    operands: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return "alias of " + "=".join(f"#{operand}" for operand in self.operands)
+
+
+@frozen
+class SameAs:
+    """The storage of another, earlier result of the same op."""
+
+    result: int
+
+    def __str__(self) -> str:
+        return f"same as result {self.result}"
+
+
+@frozen
+class OneOf:
+    """One of several answers; which one is not known before the run."""
+
+    answers: tuple[Fresh | AliasOf | SameAs, ...]
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.answers))
+
+
+@frozen
+class Unknown:
+    """Any storage at all."""
+
+    def __str__(self) -> str:
+        return "unknown"
+
+
+ResultEffect = Fresh | AliasOf | SameAs | OneOf | Unknown
+
+
+class Origin(Enum):
+    """How an op's effects are known.
+
+    OBSERVED by executing it on fake tensors, DECLARED by its schema because that was
+    impossible, FLOW: they are what its regions do, ANYTHING: nothing is known of it.
+    """
+
+    OBSERVED = "observed"
+    DECLARED = "declared"
+    FLOW = "flow"
+    ANYTHING = "anything"
+
+
+@frozen
+class Effects:
+    """What an op does, in terms of its operands and results.
+
+    `results` has one answer per value the op defines.  `reads`, `writes` and
+    `overwrites` are operand positions: may be read; written (may be, unless OBSERVED);
+    and certainly written in full, over the whole storage, without being read.  `resizes`
+    has `(operand position, bytes its storage has afterwards)`.
+    An op whose origin is ANYTHING may alias, write and keep all it can reach.
+    """
+
+    results: tuple[ResultEffect, ...] = ()
+    reads: frozenset[int] = frozenset()
+    writes: frozenset[int] = frozenset()
+    overwrites: frozenset[int] = frozenset()
+    origin: Origin = Origin.OBSERVED
+    resizes: tuple[tuple[int, int | None], ...] = ()
+
+
+class OpKind(Enum):
+    """What an op is in its graph: an input, an attribute, a call, or the output."""
+
+    INPUT = "input"
+    ATTRIBUTE = "attribute"
+    CALL = "call"
+    OUTPUT = "output"
+
+
+@frozen(eq=False)
+class ValueCopy:
+    """At a boundary of an op's regions, `target` becomes `source`."""
+
+    source: Value
+    target: Value
+    kind: CopyKind
+
+
+@define(eq=False, frozen=True)
+class Region:
+    """A sub-graph of an op: `inputs` and `outputs` are its values at entry and exit."""
+
+    name: str
+    inputs: tuple[Value, ...]
+    ops: tuple[Op, ...]
+    outputs: tuple[Value, ...]
+
+
+@frozen
+class RegionFlow:
+    """How control and values go through the regions of an op; stated once per operator.
+
+    `control` has pairs of region numbers; None is the op itself, as a source where it
+    begins, as a target where it ends.  `copies` say which value becomes which.
+    """
+
+    control: tuple[tuple[int | None, int | None], ...]
+    copies: tuple[ValueCopy, ...]
+
+
+@define(eq=False, frozen=True, slots=False)
+class Op:
+    """One operation at one call path.
+
+    `name` is unique in the program.  `results` are the tensor leaves of what it returns,
+    in pytree order; `renames` says which operand positions are another tensor from here
+    on (after `set_`), and the value that later uses read.  `arguments` are for display.
+    """
+
+    index: int
+    name: str
+    kind: OpKind
+    target: str
+    operands: tuple[Value, ...]
+    results: tuple[Value, ...]
+    effects: Effects
+    renames: tuple[tuple[int, Value], ...] = ()
+    regions: tuple[Region, ...] = ()
+    region_flow: RegionFlow | None = None
+    path: tuple[str, ...] = ()
+    module: str = ""
+    stack: str = ""
+    arguments: tuple[object, ...] = ()
+    keywords: Mapping[str, object] = field(factory=dict)
+    node: object = None
+
+    @property
+    def defines(self) -> tuple[Value, ...]:
+        """Every value that begins here: results, then renamed operands."""
+        if not self.renames:
+            return self.results
+        return (*self.results, *(value for _, value in self.renames))
+
+    @property
+    def source(self) -> str:
+        """`file:line` and the text of the user's line this op comes from, or ''."""
+        place, text = "", ""
+        for line in self.stack.splitlines():
+            stripped = line.strip()
+            if stripped.startswith('File "'):
+                file, _, rest = stripped[6:].partition('", line ')
+                place, text = f"{file}:{rest.split(',')[0].split()[0]}", ""
+            elif place and not text:
+                text = stripped
+        return f"{place}: {text}" if text else place
+
+    @property
+    def call(self) -> str:
+        """The call as it stands in the graph, such as `aten.add.Tensor(x, 1)`."""
+        if self.kind is OpKind.INPUT:
+            return "input"
+        if self.kind is OpKind.ATTRIBUTE:
+            return f"self.{self.target}"
+        shown = [_short(argument) for argument in self.arguments]
+        shown += [f"{name}={_short(argument)}" for name, argument in self.keywords.items()]
+        return f"{self.target}({', '.join(shown)})"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<Op {self.index} {self.name} = {self.call}>"
+
+
+def _short(argument: object) -> str:
+    text = str(argument)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class Role(Enum):
+    """What an entry value is to the program: `constant` covers all other attributes."""
+
+    INPUT = "input"
+    PARAMETER = "parameter"
+    BUFFER = "buffer"
+    CONSTANT = "constant"
+
+
+@frozen(eq=False)
+class EntryValue:
+    """A value that exists before the first op runs.
+
+    Entry values with equal `storage` numbers share one storage, of `nbytes` bytes.
+    """
+
+    value: Value
+    role: Role
+    name: str
+    storage: int
+    nbytes: int | None
+
+
+@frozen(eq=False)
+class Entry:
+    """What exists before the first op, and how it is known which of it shares storage."""
+
+    values: tuple[EntryValue, ...]
+    sharing: str
+
+
+@define(eq=False, frozen=True, slots=False)
+class Program:
+    """A tensor program: ops in execution order over the values of its entry.
+
+    `ops` are those of the outermost graph, one per node of the source graph and in its
+    order; `walk()` has the ops of all regions too.  `capture` says what made it, `notes`
+    what the capture assumed or lost.  Satisfies `dataflow.FlowGraph`.
+    """
+
+    name: str
+    capture: str
+    ops: tuple[Op, ...]
+    entry: Entry
+    outputs: tuple[Value, ...]
+    notes: tuple[str, ...] = ()
+    graph: object = None
+
+    def walk(self) -> Iterator[Op]:
+        """Every op in execution order: the ops of a region before the op it hangs on."""
+        yield from _walk(self.ops)
+
+    @cached_property
+    def all_ops(self) -> tuple[Op, ...]:
+        """`walk()` as a tuple: `all_ops[op.index] is op`."""
+        return tuple(self.walk())
+
+    @cached_property
+    def values(self) -> tuple[Value, ...]:
+        """Every value: `values[value.index] is value`."""
+        found = [entry.value for entry in self.entry.values]
+        for op in self.all_ops:
+            if op.kind is not OpKind.INPUT:
+                found.extend(op.defines)
+            for region in op.regions:
+                found.extend(region.inputs)
+        found.sort(key=lambda value: value.index)
+        return tuple(found)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Op]:
+        return {op.name: op for op in self.all_ops}
+
+    @cached_property
+    def _by_node(self) -> dict[object, list[Op]]:
+        found: dict[object, list[Op]] = {}
+        for op in self.all_ops:
+            if op.node is not None:
+                found.setdefault(op.node, []).append(op)
+        return found
+
+    def op(self, which: object) -> Op:
+        """The op for a node of the source graph, a name, or a position in `ops`.
+
+        Raises `KeyError` for a node of another graph, an unknown name, or a node of a
+        sub-graph that is called several times (ask by name: one op per call path).
+        """
+        if isinstance(which, int):
+            return self.ops[which]
+        if isinstance(which, str):
+            if which not in self._by_name:
+                raise KeyError(f"{self.name} has no op named {which!r}")
+            return self._by_name[which]
+        found = self._by_node.get(which, [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(op.name for op in found)
+            raise KeyError(f"{which} is called at several places, ask for one by name: {names}")
+        raise KeyError(f"{which} is not a node of the graph that {self.name} was made from")
+
+    @property
+    def assumed(self) -> tuple[Op, ...]:
+        """Ops whose effects were not observed: declared by a schema, or anything at all."""
+        return tuple(
+            op for op in self.all_ops if op.effects.origin in (Origin.DECLARED, Origin.ANYTHING)
+        )
+
+    @cached_property
+    def flow(self) -> Flow[Op]:
+        """The program as the solver sees it."""
+        # An input op defines nothing: its value is there at entry.  What regions hand to
+        # their op's results are copies.
+        ops = self.all_ops
+        lines = _Lines()
+        lines.add(self.ops)
+        return Flow(
+            nodes=ops,
+            blocks=lines.blocks,
+            edges=lines.edges,
+            entries=[0],
+            exits=[lines.current],
+            values=self.values,
+            operands=[tuple([value.index for value in op.operands]) for op in ops],
+            results=[
+                ()
+                if op.kind is OpKind.INPUT or op.region_flow
+                else tuple([value.index for value in op.defines])
+                for op in ops
+            ],
+            inputs=[entry.value.index for entry in self.entry.values],
+            outputs=[value.index for value in self.outputs],
+            copies=[
+                Copy(copy.source.index, copy.target.index, copy.kind, op.index)
+                for op in ops
+                if op.region_flow
+                for copy in op.region_flow.copies
+            ],
+            begins=lines.begins,
+        )
+
+    def to_rows(self) -> list[dict[str, object]]:
+        """One dict per op, in execution order, for a data frame."""
+        return [
+            {
+                "index": op.index,
+                "name": op.name,
+                "path": "/".join(op.path),
+                "kind": op.kind.value,
+                "target": op.target,
+                "operands": [value.name for value in op.operands],
+                "results": [value.name for value in op.results],
+                "types": [str(value.type) for value in op.results],
+                "effects": [str(effect) for effect in op.effects.results],
+                "reads": [op.operands[number].name for number in sorted(op.effects.reads)],
+                "writes": [op.operands[number].name for number in sorted(op.effects.writes)],
+                "origin": op.effects.origin.value,
+                "module": op.module,
+                "source": op.source,
+            }
+            for op in self.all_ops
+        ]
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {len(self.ops)} ops, captured by {self.capture}"]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += list(_lines(self.ops, "  "))
+        return "\n".join(lines)
+
+
+def _walk(ops: tuple[Op, ...]) -> Iterator[Op]:
+    for op in ops:
+        for region in op.regions:
+            yield from _walk(region.ops)
+        yield op
+
+
+def _lines(ops: tuple[Op, ...], indent: str) -> Iterator[str]:
+    for op in ops:
+        left = f"{op.name} = " if op.kind is not OpKind.OUTPUT else ""
+        types = ", ".join(str(value.type) for value in op.results)
+        told = ", ".join(
+            str(effect).replace("#", "") if not op.operands else _named(effect, op)
+            for effect in op.effects.results
+        )
+        writes = ", ".join(op.operands[number].name for number in sorted(op.effects.writes))
+        comment = "; ".join(
+            part
+            for part in (types, told, f"writes {writes}" if writes else "", _origin(op))
+            if part
+        )
+        yield f"{indent}{left}{op.call}" + (f"  # {comment}" if comment else "")
+        for region in op.regions:
+            inputs = ", ".join(value.name for value in region.inputs)
+            yield f"{indent}  {region.name}({inputs}):"
+            yield from _lines(region.ops, indent + "    ")
+
+
+def _named(effect: ResultEffect, op: Op) -> str:
+    if isinstance(effect, AliasOf):
+        return "alias of " + "=".join(op.operands[number].name for number in effect.operands)
+    if isinstance(effect, OneOf):
+        return " or ".join(_named(answer, op) for answer in effect.answers)
+    return str(effect)
+
+
+def _origin(op: Op) -> str:
+    if op.effects.origin is Origin.ANYTHING:
+        return "MAY DO ANYTHING"
+    return "by its schema" if op.effects.origin is Origin.DECLARED else ""
+
+
+class _Lines:
+    """Cuts nested ops into the blocks and edges of a `Flow`."""
+
+    def __init__(self) -> None:
+        self.blocks: list[list[int]] = [[]]
+        self.edges: list[tuple[int, int]] = []
+        self.begins: dict[int, int] = {}
+        self.current = 0
+
+    def start_block(self) -> int:
+        self.blocks.append([])
+        self.current = len(self.blocks) - 1
+        return self.current
+
+    def add(self, ops: tuple[Op, ...]) -> None:
+        """Append ops to the current block; where one has regions, fork and join."""
+        for op in ops:
+            if op.region_flow is not None:
+                begin = self.current
+                self.begins[op.index] = begin
+                first, last = [], []
+                for region in op.regions:
+                    first.append(self.start_block())
+                    self.add(region.ops)
+                    last.append(self.current)
+                end = self.start_block()
+                self.edges += [
+                    (
+                        begin if source is None else last[source],
+                        end if target is None else first[target],
+                    )
+                    for source, target in op.region_flow.control
+                ]
+            self.blocks[self.current].append(op.index)
