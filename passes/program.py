@@ -20,13 +20,16 @@ it hangs on, because that op's results come to be when its sub-graphs are done.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import cached_property
+from typing import TypeVar
 
 from attrs import define, field, frozen
 
 from dataflow import Copy, CopyKind, Flow
+
+T = TypeVar("T")
 
 
 @frozen
@@ -112,7 +115,9 @@ class OneOf:
 
 @frozen
 class Unknown:
-    """Any storage at all."""
+    """Any storage at all, perhaps a new one of `nbytes` bytes."""
+
+    nbytes: int | None
 
     def __str__(self) -> str:
         return "unknown"
@@ -227,6 +232,14 @@ class Op:
         return (*self.results, *(value for _, value in self.renames))
 
     @property
+    def first_index(self) -> int:
+        """The index of the first op inside the regions; its own where there are none."""
+        op = self
+        while op.regions:
+            op = op.regions[0].ops[0]  # a region has at least its output op
+        return op.index
+
+    @property
     def source(self) -> str:
         """`file:line` and the text of the user's line this op comes from, or ''."""
         place, text = "", ""
@@ -309,6 +322,17 @@ class Program:
     outputs: tuple[Value, ...]
     notes: tuple[str, ...] = ()
     graph: object = None
+    _results: dict[object, object] = field(factory=dict, init=False)
+
+    def once(self, key: object, compute: Callable[[], T]) -> T:
+        """The result known under `key`, computed at the first call.
+
+        For the `of(program)` of result types: a program never changes, so neither do the
+        results of analysing it.
+        """
+        if key not in self._results:
+            self._results[key] = compute()
+        return self._results[key]  # type: ignore[return-value]  # a key has one type
 
     def walk(self) -> Iterator[Op]:
         """Every op in execution order: the ops of a region before the op it hangs on."""

@@ -37,11 +37,11 @@ MAY_ALIAS_UNANNOTATED = frozenset(
 """Operators that may return an argument or a view of one though their schema is silent."""
 
 
-def anything(operands: int, results: int) -> Effects:
-    """The effects of an op nothing is known about."""
+def anything(operands: int, sizes: Sequence[int | None]) -> Effects:
+    """The effects of an op nothing is known about, with results of these bytes if fresh."""
     everything = frozenset(range(operands))
     return Effects(
-        results=(Unknown(),) * results,
+        results=tuple(map(Unknown, sizes)),
         reads=everything,
         writes=everything,
         origin=Origin.ANYTHING,
@@ -74,7 +74,7 @@ def declared(
     ):
         # A custom operator's schema is its author's promise; torch holds only compliant
         # ones to it.
-        return anything(operands, len(sizes))
+        return anything(operands, sizes)
     written = set(about.written)
     if about.name in RUNNING_STATISTICS and not written:
         switch = RUNNING_STATISTICS[about.name]

@@ -418,7 +418,7 @@ class Walk:
             answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
             return Effects((answers,) * len(sizes), origin=Origin.DECLARED)
         if not isinstance(node.target, OpOverload):
-            return anything(len(operands), len(sizes))
+            return anything(len(operands), sizes)
         names = [argument.name for argument in node.target._schema.arguments]
         given = {**dict(zip(names, node.args)), **node.kwargs}  # noqa: B905  # rest by name
         positions = {

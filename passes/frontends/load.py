@@ -161,8 +161,7 @@ def _flat_inputs(
     exported: ExportedProgram, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> list[object]:
     leaves, spec = tree_flatten((args, kwargs))
-    expected = exported.call_spec.in_spec
-    if expected is not None and spec != expected:
+    if spec != exported.call_spec.in_spec:
         try:
             leaves = list(torch.export.unflatten._reorder_kwargs_and_flatten(args, kwargs))  # type: ignore[attr-defined]  # tried for what it is worth
         except Exception:
@@ -185,7 +184,7 @@ def _check_input(name: str, given: object, recorded: object) -> None:
     same_rank = len(given.shape) == len(recorded.shape)
     fits = same_rank and all(
         not isinstance(wanted, int) or wanted == size
-        for size, wanted in zip(given.shape, recorded.shape, strict=True)
+        for size, wanted in zip(given.shape, list[object](recorded.shape), strict=True)
     )
     if not fits or given.dtype != recorded.dtype:
         raise CaptureError(
@@ -242,9 +241,11 @@ def _bind(
     """One input per placeholder, in order."""
     if isinstance(module.graph._codegen, _PyTreeCodeGen):
         try:
-            flat = list(module.graph.process_inputs(*args, **kwargs))  # type: ignore[no-untyped-call]  # torch's own
+            flat = list(module.graph.process_inputs(*args, **kwargs))
         except Exception as error:
-            raise CaptureError(f"these inputs do not fit the graph: {_first_line(error)}") from error
+            raise CaptureError(
+                f"these inputs do not fit the graph: {_first_line(error)}"
+            ) from error
         args, kwargs = flat, {}
     names = [str(node.target) for node in placeholders]
     unknown = [name for name in kwargs if name not in names]

@@ -40,6 +40,13 @@ RUNNING_STATISTICS = {
 """Operators that write `running_mean` and `running_var`, unannotated, when the named
 argument is true (always, where there is none)."""
 
+WRITTEN_ONLY_IF_GIVEN = {
+    f"_fused_{optimizer}_": {"grads": "grad_scale"}
+    for optimizer in ("adam", "adamw", "sgd", "adagrad")
+}
+"""Operators that write an argument, whatever their schema says, only if another is given:
+fused optimizers unscale gradients in place."""
+
 COPIES_IN_TRUTH = frozenset(
     "native_dropout channel_shuffle native_channel_shuffle _functional_assert_async".split()
 )
@@ -105,8 +112,10 @@ class Call:
         given = dict(self.arguments())
         if switch is not None and (not switch or given.get(switch)):
             names = ("running_mean", "running_var")
+        conditions = WRITTEN_ONLY_IF_GIVEN.get(signature(self.operator).name, {})
         for name in names:
-            yield from tensors_in(given.get(name))
+            if name not in conditions or given.get(conditions[name]) is not None:
+                yield from tensors_in(given.get(name))
 
 
 @define(eq=False)

@@ -1,0 +1,247 @@
+"""When is each value last used?  What is alive at each op?
+
+A value is *live* at a point if it may still be used: by a later op, by the program's
+exit, or, of a region's inputs, by the run, which holds them as long as the region runs.
+
+Backward over values, may.  A value's fact is the index of the last op that uses it, so a
+value is live from the op that defines it to that op, and the sets at every point follow
+by counting: one int per value, not one set per op.  What goes around a loop is used at
+the end of the loop's body, by the body's output; what a region captures is an operand of
+its op, used when the op ends.
+
+A storage class is alive while any member, sure or possible, is live.  Sound for what
+effects say; ops that may do anything are taken to use what they were handed until the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+from attrs import define, field, frozen
+
+from dataflow import UNREACHED, Chain, Lattice, SparseBackward, solve
+from passes.alias import UNKNOWN, Aliases, Storage, StorageClass
+from passes.program import Op, OpKind, Origin, Program, Value
+
+LiveAtExit = Literal["outputs", "all"]
+NEVER = -1
+
+
+@frozen
+class LastUse(SparseBackward[Op, int]):
+    """The index of the last op that uses each value; `NEVER` where none does.
+
+    Backward, may.  `at_exit` are the values that are used after the last op, at `end`.
+    """
+
+    end: int
+    lattice: Lattice[int] = Chain(NEVER)
+
+    def transfer(self, op: Op, results: Sequence[int]) -> Sequence[int]:
+        use = self.end if op.effects.origin is Origin.ANYTHING else op.index
+        return [use] * len(op.operands)
+
+    def exit(self, value: object) -> int:
+        return self.end
+
+    def copy(self, copy: object, value: int) -> int:
+        # A copy is no use of its own: the region's op uses what goes in, the region's
+        # output what comes out.
+        return NEVER
+
+
+@frozen
+class LiveRange:
+    """When a storage class is alive, in op indices, first and last included.
+
+    Intervals are in order and apart: between two of them no execution has it alive, as
+    in the other branch of a `cond`.
+    """
+
+    intervals: tuple[tuple[int, int], ...]
+
+    @property
+    def first(self) -> int:
+        """The index of the first op it is alive at."""
+        return self.intervals[0][0]
+
+    @property
+    def last(self) -> int:
+        """The index of the last op it is alive at."""
+        return self.intervals[-1][1]
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and any(a <= index <= b for a, b in self.intervals)
+
+
+@define(eq=False, frozen=True, slots=False)
+class Liveness:
+    """The answer: live values and storage classes at each op.  `Liveness.of(program)`.
+
+    Points are asked for by op; `before` and `after` are in execution order.
+    """
+
+    program: Program
+    aliases: Aliases
+    live_at_exit: LiveAtExit
+    _defined: Sequence[int]
+    _last: Sequence[int]
+    _cursor: _Cursor
+
+    @classmethod
+    def of(cls, program: Program, live_at_exit: LiveAtExit = "outputs") -> Liveness:
+        """Solve liveness over a program.
+
+        `"outputs"`: at exit live are the returned values, and every entry value whose
+        storage the program writes, since the caller sees it.  `"all"`: every value is,
+        as in a training step that keeps them for its backward.
+        """
+        if live_at_exit not in ("outputs", "all"):
+            raise ValueError(f"live_at_exit is 'outputs' or 'all', not {live_at_exit!r}")
+        return program.once((cls, live_at_exit), lambda: cls._solve(program, live_at_exit))
+
+    @classmethod
+    def _solve(cls, program: Program, live_at_exit: LiveAtExit) -> Liveness:
+        aliases = Aliases.of(program)
+        end = len(program.all_ops)
+        results = solve(LastUse(end), program)
+        last = [NEVER if fact is UNREACHED else fact for fact in results.states]
+        defined = [NEVER] * len(last)
+        for op in program.all_ops:
+            if op.kind is not OpKind.INPUT or op.path:
+                for value in op.defines:
+                    defined[value.index] = op.index
+            for region in op.regions:
+                # The run holds a region's inputs until the region ends.
+                for value in region.inputs:
+                    last[value.index] = max(last[value.index], region.ops[-1].index)
+        if live_at_exit == "all":
+            last = [end] * len(last)
+        else:
+            for value in _written_entries(program, aliases):
+                last[value.index] = end
+        return cls(program, aliases, live_at_exit, defined, last, _Cursor(program, defined, last))
+
+    def _check(self, op: Op) -> None:
+        if not 0 <= op.index < len(self._all_ops) or self._all_ops[op.index] is not op:
+            raise KeyError(f"{op} is not an op of {self.program.name}")
+
+    @cached_property
+    def _all_ops(self) -> Sequence[Op]:
+        return self.program.all_ops
+
+    def before(self, op: Op) -> frozenset[Value]:
+        """The values live before `op` and its regions run."""
+        self._check(op)
+        return self._cursor.after(op.first_index - 1)
+
+    def after(self, op: Op) -> frozenset[Value]:
+        """The values live after `op` has run."""
+        self._check(op)
+        return self._cursor.after(op.index)
+
+    def around(self, op: Op) -> frozenset[Value]:
+        """The values live before `op`, live after it, or defined by it."""
+        return self.before(op) | self.after(op) | frozenset(op.defines)
+
+    def classes(self, op: Op) -> frozenset[StorageClass]:
+        """The storage classes alive while `op` runs."""
+        self._check(op)
+        pointees = self.aliases.pointees
+        storages = frozenset[Storage]().union(*map(pointees, self.around(op)))
+        return frozenset(map(self.aliases.class_of, storages - {UNKNOWN}))
+
+    def value_span(self, value: Value) -> tuple[int, int] | None:
+        """The first and last op index a value is live at; None if it never is.
+
+        An entry value is there from op 0; its own input op counts as one it is live at.
+        """
+        start = max(self._defined[value.index], 0)
+        stop = min(self._last[value.index], len(self._all_ops) - 1)
+        if self._defined[value.index] >= 0:
+            return start, max(start, stop)
+        return (start, stop) if stop >= 0 else None
+
+    @cached_property
+    def spans(self) -> dict[Storage, tuple[tuple[int, int], ...]]:
+        """Per storage, the intervals of op indices in which some member is live."""
+        found: dict[Storage, list[tuple[int, int]]] = {}
+        pointees = self.aliases.pointees
+        for value in self.program.values:
+            span = self.value_span(value)
+            if span is not None:
+                for storage in pointees(value):
+                    found.setdefault(storage, []).append(span)
+        return {storage: _merged(spans) for storage, spans in found.items()}
+
+    def range(self, storage_class: StorageClass) -> LiveRange:
+        """When a storage class is alive."""
+        return LiveRange(self.spans.get(storage_class.storage, ()))
+
+
+def _merged(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Intervals in order, overlapping ones made one."""
+    if len(spans) == 1:
+        return (spans[0],)
+    spans.sort()
+    merged = [spans[0]]
+    for start, stop in spans[1:]:
+        begin, end = merged[-1]
+        if start <= end:
+            if stop > end:
+                merged[-1] = (begin, stop)
+        else:
+            merged.append((start, stop))
+    return tuple(merged)
+
+
+def _written_entries(program: Program, aliases: Aliases) -> list[Value]:
+    """The entry values whose storage the program may write."""
+    written: set[Storage] = set()
+    for op in program.all_ops:
+        if op.effects.writes:
+            written |= aliases.storages_written_by(op)
+    return [
+        entry.value
+        for entry in program.entry.values
+        if not written.isdisjoint(aliases.pointees(entry.value)) or UNKNOWN in written
+    ]
+
+
+@define(eq=False, slots=False)
+class _Cursor:
+    """The live set at one point, moved to others by what begins and ends between."""
+
+    program: Program
+    defined: Sequence[int]
+    last: Sequence[int]
+    point: int = NEVER
+    live: set[Value] = field(factory=set)
+
+    @cached_property
+    def _events(self) -> tuple[dict[int, list[Value]], dict[int, list[Value]]]:
+        """Values by the op that begins them, and by the op after which they are dead."""
+        begins: dict[int, list[Value]] = {}
+        ends: dict[int, list[Value]] = {}
+        for value in self.program.values:
+            start, stop = self.defined[value.index], self.last[value.index]
+            if start < stop:
+                begins.setdefault(start, []).append(value)
+                ends.setdefault(stop, []).append(value)
+        self.live.update(begins.get(NEVER, ()))
+        return begins, ends
+
+    def after(self, point: int) -> frozenset[Value]:
+        """The values live after op number `point`; -1 is the program's entry."""
+        begins, ends = self._events
+        while self.point < point:
+            self.point += 1
+            self.live.update(begins.get(self.point, ()))
+            self.live.difference_update(ends.get(self.point, ()))
+        while self.point > point:
+            self.live.difference_update(begins.get(self.point, ()))
+            self.live.update(ends.get(self.point, ()))
+            self.point -= 1
+        return frozenset(self.live)
