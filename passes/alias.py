@@ -16,7 +16,7 @@ anything) points to `UNKNOWN`, which meets every storage.  Sharing at entry is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 from attrs import define, evolve, field, frozen
@@ -92,6 +92,65 @@ class StorageClass:
         return f"<StorageClass {self.id}: {self.nbytes} bytes, {members}>"
 
 
+def _loops(program: Program) -> list[range]:
+    """The op indices inside each loop."""
+    return [
+        range(op.first_index, op.index)
+        for op in program.all_ops
+        if op.region_flow and any(c.kind is CopyKind.BACK for c in op.region_flow.copies)
+    ]
+
+
+def _allocates(effect: ResultEffect) -> Fresh | Unknown | None:
+    """The storage a result may have of its own."""
+    if isinstance(effect, OneOf):
+        return next((answer for answer in effect.answers if isinstance(answer, Fresh)), None)
+    return effect if isinstance(effect, (Fresh, Unknown)) else None
+
+
+@define(eq=False)
+class Allocations:
+    """Every storage of a program, made once: at entry, by ops, by earlier iterations."""
+
+    program: Program
+    order: list[Storage] = field(factory=list)
+    entries: dict[Value, Storages] = field(factory=dict)
+    allocated: dict[Value, Storages] = field(factory=dict)
+    earlier: dict[Storage, Storage] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        shared: dict[int, Storages] = {}
+        for entry in self.program.entry.values:
+            if entry.storage not in shared:
+                shared[entry.storage] = self.new(entry.name, entry.nbytes, role=entry.role)
+            self.entries[entry.value] = shared[entry.storage]
+        loops = _loops(self.program)
+        for op in self.program.all_ops:
+            if op.kind is OpKind.INPUT:
+                continue
+            for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # transfer checks
+                fresh = _allocates(effect)
+                if fresh is None:
+                    continue
+                self.allocated[value] = self.new(value.name, fresh.nbytes, op)
+                if any(op.index in loop for loop in loops):
+                    (now,) = self.allocated[value]
+                    (past,) = self.new(f"{value.name} (earlier)", fresh.nbytes, op, earlier=True)
+                    self.earlier[now] = self.earlier[past] = past
+
+    def new(
+        self,
+        name: str,
+        nbytes: int | None,
+        op: Op | None = None,
+        role: Role | None = None,
+        earlier: bool = False,
+    ) -> Storages:
+        storage = Storage(name, nbytes, op, role, earlier)
+        self.order.append(storage)
+        return frozenset((storage,))
+
+
 @frozen
 class PointsTo(SparseForward[Op, Storages]):
     """The storages each value may be.
@@ -99,13 +158,11 @@ class PointsTo(SparseForward[Op, Storages]):
     Forward, may.  Sound for the effects the program states; blind to offsets.
     """
 
-    entries: Mapping[Value, Storages]
-    allocated: Mapping[Value, Storages]
-    earlier: Mapping[Storage, Storage]
+    allocations: Allocations
     lattice: Lattice[Storages] = Powerset()
 
     def entry(self, value: object) -> Storages:
-        return self.entries[value]  # type: ignore[index]  # every value here is a Value
+        return self.allocations.entries[value]  # type: ignore[index]  # every value here is a Value
 
     def transfer(self, op: Op, operands: Sequence[Storages]) -> Sequence[Storages]:
         facts: list[Storages] = []
@@ -122,7 +179,7 @@ class PointsTo(SparseForward[Op, Storages]):
     ) -> Storages:
         """What one result points to."""
         if isinstance(effect, Fresh):
-            return self.allocated[value]
+            return self.allocations.allocated[value]
         if isinstance(effect, AliasOf):
             shared = operands[effect.operands[0]]
             for position in effect.operands[1:]:
@@ -136,14 +193,15 @@ class PointsTo(SparseForward[Op, Storages]):
             return frozenset().union(
                 *(self.pointees(answer, value, operands, results) for answer in effect.answers)
             )
-        return self.allocated[value] | {UNKNOWN}
+        return self.allocations.allocated[value] | {UNKNOWN}
 
     def copy(self, copy: Copy, value: Storages) -> Storages:
         if copy.kind is CopyKind.SKIP:
             # The loop ran zero times: its results are copies, fresh in its own effects.
             return frozenset()
-        if copy.kind is CopyKind.BACK and any(storage in self.earlier for storage in value):
-            return frozenset(self.earlier.get(storage, storage) for storage in value)
+        earlier = self.allocations.earlier
+        if copy.kind is CopyKind.BACK and any(storage in earlier for storage in value):
+            return frozenset(earlier.get(storage, storage) for storage in value)
         return value
 
 
@@ -162,8 +220,8 @@ class Aliases:
 
     @classmethod
     def _solve(cls, program: Program) -> Aliases:
-        made = _Allocations(program)
-        results = solve(PointsTo(made.entries, made.allocated, made.earlier), program)
+        made = Allocations(program)
+        results = solve(PointsTo(made), program)
         nothing: Storages = frozenset()
         facts: Sequence[Storages] = [
             nothing if fact is UNREACHED else fact for fact in results.states
@@ -298,65 +356,6 @@ class Aliases:
 def _is_one(storage: Storage) -> bool:
     """Whether a storage stands for a single allocation at a time."""
     return storage is not UNKNOWN and not storage.earlier
-
-
-def _loops(program: Program) -> list[range]:
-    """The op indices inside each loop."""
-    return [
-        range(op.first_index, op.index)
-        for op in program.all_ops
-        if op.region_flow and any(c.kind is CopyKind.BACK for c in op.region_flow.copies)
-    ]
-
-
-def _allocates(effect: ResultEffect) -> Fresh | Unknown | None:
-    """The storage a result may have of its own."""
-    if isinstance(effect, OneOf):
-        return next((answer for answer in effect.answers if isinstance(answer, Fresh)), None)
-    return effect if isinstance(effect, (Fresh, Unknown)) else None
-
-
-@define(eq=False)
-class _Allocations:
-    """Every storage of a program, made once: at entry, by ops, by earlier iterations."""
-
-    program: Program
-    order: list[Storage] = field(factory=list)
-    entries: dict[Value, Storages] = field(factory=dict)
-    allocated: dict[Value, Storages] = field(factory=dict)
-    earlier: dict[Storage, Storage] = field(factory=dict)
-
-    def __attrs_post_init__(self) -> None:
-        shared: dict[int, Storages] = {}
-        for entry in self.program.entry.values:
-            if entry.storage not in shared:
-                shared[entry.storage] = self.new(entry.name, entry.nbytes, role=entry.role)
-            self.entries[entry.value] = shared[entry.storage]
-        loops = _loops(self.program)
-        for op in self.program.all_ops:
-            if op.kind is OpKind.INPUT:
-                continue
-            for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # transfer checks
-                fresh = _allocates(effect)
-                if fresh is None:
-                    continue
-                self.allocated[value] = self.new(value.name, fresh.nbytes, op)
-                if any(op.index in loop for loop in loops):
-                    (now,) = self.allocated[value]
-                    (past,) = self.new(f"{value.name} (earlier)", fresh.nbytes, op, earlier=True)
-                    self.earlier[now] = self.earlier[past] = past
-
-    def new(
-        self,
-        name: str,
-        nbytes: int | None,
-        op: Op | None = None,
-        role: Role | None = None,
-        earlier: bool = False,
-    ) -> Storages:
-        storage = Storage(name, nbytes, op, role, earlier)
-        self.order.append(storage)
-        return frozenset((storage,))
 
 
 def _resized(

@@ -241,16 +241,20 @@ class Op:
 
     @property
     def source(self) -> str:
-        """`file:line` and the text of the user's line this op comes from, or ''."""
-        place, text = "", ""
-        for line in self.stack.splitlines():
-            stripped = line.strip()
-            if stripped.startswith('File "'):
-                file, _, rest = stripped[6:].partition('", line ')
-                place, text = f"{file}:{rest.split(',')[0].split()[0]}", ""
-            elif place and not text:
-                text = stripped
-        return f"{place}: {text}" if text else place
+        """`file:line: text` of the line this op comes from, or ''.
+
+        The innermost frame that is not torch's own, so that a linear layer is the line
+        that calls it.
+        """
+        frames: list[str] = []
+        for line in map(str.strip, self.stack.splitlines()):
+            if line.startswith('File "'):
+                file, _, rest = line[6:].partition('", line ')
+                frames.append(f"{file}:{rest.partition(',')[0]}")
+            elif frames and line and ": " not in frames[-1]:
+                frames[-1] += f": {line}"
+        own = [frame for frame in frames if "/site-packages/torch/" not in frame]
+        return (own or frames or [""])[-1]
 
     @property
     def call(self) -> str:

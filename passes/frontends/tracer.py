@@ -41,7 +41,7 @@ from torch import Tensor, fx, nn
 from torch.fx.graph import inplace_methods
 from torch.fx.node import map_aggregate
 from torch.fx.proxy import Attribute, TraceError
-from torch.nn import functional
+from torch.nn.functional import linear
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 
@@ -65,7 +65,7 @@ class _Unknown(RuntimeError):
     """There is no meta value; the message says why."""
 
 
-_NO_META_ARGS = _Unknown("with meta_args, shapes would be known")
+_NO_META_ARGS = _Unknown("meta_args would make shapes known")
 
 
 def _user_line() -> str:
@@ -93,7 +93,7 @@ class _Proxy(fx.Proxy):
 
     def __getattr__(self, name: str) -> Any:
         if name in _PROPERTIES and isinstance(self.tracer.known(self), Tensor):
-            return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+            return self.tracer.call(getattr, self, name)
         return _Attribute(self, name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -102,27 +102,32 @@ class _Proxy(fx.Proxy):
         super().__setattr__(name, value)
 
     def __setitem__(self, key: object, value: object) -> None:
-        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+        self.tracer.call(operator.setitem, self, key, value)
 
     def __len__(self) -> int:
-        if self.tracer.known(self) is _NO_META_ARGS:
-            return super().__len__()
         known = self.tracer.known(self)
-        return len(known if isinstance(known, Tensor) else self.tracer.concrete(self, _no_number))
+        if known is _NO_META_ARGS:
+            return super().__len__()
+        return len(known if isinstance(known, Tensor) else self.tracer.settled(self, _no_number))
 
     def __index__(self) -> int:
-        return operator.index(self.tracer.concrete(self, _no_number))
+        return operator.index(self.tracer.settled(self, _no_number))
 
 
 class _Attribute(_Proxy, Attribute):
     """`proxy.name`, recorded only when it turns out not to be a method call."""
 
 
+def _no_number(obj: fx.Proxy) -> None:
+    raise TraceError("symbolically traced variables cannot be used as numbers")
+
+
 def _augmented(target: Callable[..., Any]) -> Callable[[_Proxy, object], Any]:
+    """The method of `_Proxy` for an augmented assignment; torch.fx has none."""
+
     def method(self: _Proxy, other: object) -> Any:
-        if self.tracer.known(self) is _NO_META_ARGS:
-            return NotImplemented
-        return self.tracer.create_proxy("call_function", target, (self, other), {})
+        shapeless = self.tracer.known(self) is _NO_META_ARGS
+        return NotImplemented if shapeless else self.tracer.call(target, self, other)
 
     return method
 
@@ -142,15 +147,19 @@ class _Meta(TorchFunctionMode):
         super().__init__()
         self.tracer = tracer
         self.busy = False
-        self.values: dict[fx.Node, object] = {}
-        self.copies: dict[int, Any] = {}  # by id of the original; the memo of copy.deepcopy
-        self.originals: dict[int, Tensor] = {}  # by id of the copy
-        self.inputs = {name: self.tensor(tensor) for name, tensor in inputs.items()}
+        self.values: dict[fx.Node, Any] = {}
+        self.copies: dict[int, Any] = {}  # by id of the original: the memo of copy.deepcopy
+        self.originals: dict[int, tuple[Tensor, Tensor]] = {}  # by id of the copy, with the copy
+        self.inputs = {name: _meta_like(t) for name, t in inputs.items()}
         tensors = [*model.parameters(), *model.buffers()]
         self.device = tensors[0].device if tensors else torch.device("cpu")
-        for tensor in tensors:
-            self.tensor(tensor)
+        self.copies |= {id(t): self._copy_of_tensor(t) for t in tensors}
         self.root = self._copy_of_modules(model)
+
+    def _copy_of_tensor(self, t: Tensor) -> Tensor:
+        made = _meta_like(t)
+        self.originals[id(made)] = (made, t)
+        return made
 
     def _copy_of_modules(self, model: nn.Module) -> Any:
         """The same modules around meta tensors; scripted ones cannot be copied and are shared."""
@@ -159,8 +168,8 @@ class _Meta(TorchFunctionMode):
             self.copies[id(m)] = m if scripted else object.__new__(type(m))
         with self, self._executing():
             for m in model.modules():
-                if self.copies[id(m)] is not m:
-                    vars(self.copies[id(m)]).update({k: self._copy(v) for k, v in vars(m).items()})
+                if (made := self.copies[id(m)]) is not m:
+                    vars(made).update((name, self._copy(a)) for name, a in vars(m).items())
         return self.copies[id(model)]
 
     def _copy(self, attribute: object) -> object:
@@ -169,23 +178,12 @@ class _Meta(TorchFunctionMode):
         except Exception:  # locks, handles and the like have many ways to refuse
             return attribute
 
-    def tensor(self, t: Tensor) -> Tensor:
-        """The meta tensor that stands for `t`: itself if it is what an op has made."""
-        with torch._C.DisableTorchFunction():
-            if id(t) not in self.copies and t.is_meta:
-                return t
-            if id(t) not in self.copies:
-                self.copies[id(t)] = made = _meta_like(t)
-                self.originals[id(made)] = t
-            result: Tensor = self.copies[id(t)]
-            return result
-
     def copy_of(self, a: Any) -> Any:
-        """The copy of a part of the model, if code got past the copies (a closure can)."""
+        """The copy of a part of the model; code can get past the copies by a closure."""
         return self.copies.get(id(a), a) if isinstance(a, (Tensor, nn.Module)) else a
 
     def original_of(self, a: Any) -> Any:
-        return self.originals.get(id(a), a)
+        return self.originals.get(id(a), (a, a))[1]
 
     @contextmanager
     def _executing(self) -> Iterator[None]:
@@ -196,8 +194,12 @@ class _Meta(TorchFunctionMode):
         finally:
             self.busy = before
 
+    def value(self, node: fx.Node) -> Any:
+        """What the node gave on meta tensors, or the reason why it gave nothing."""
+        return self.values.get(node, _Unknown(f"{node} was never executed"))
+
     def execute(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
-        """What the op gives on meta tensors, or the reason why it gives nothing."""
+        """What such a node would give."""
         try:
             with self._executing():
                 args, kwargs = map_aggregate((tuple(args), kwargs), self._operand)
@@ -205,27 +207,33 @@ class _Meta(TorchFunctionMode):
         except _Unknown as unknown:
             return unknown
         except Exception as error:  # anything that an op or the user's leaf function raises
-            return _Unknown(f"{target} on meta tensors: {type(error).__name__}: {error}")
+            name, why = getattr(target, "__name__", target), str(error).partition(". ")[0]
+            return _Unknown(f"{name} on meta tensors raises {type(error).__name__}: {why}")
         return self.device if isinstance(value, torch.device) and value == _META else value
 
     def _operand(self, a: Any) -> Any:
         if isinstance(a, fx.Proxy):
-            value = self.values.get(a.node, _Unknown(f"{a.node} was never executed"))
+            value = self.value(a.node)
             if isinstance(value, _Unknown):
                 raise value
             return value
         if isinstance(a, Tensor):
-            return self.tensor(a)
+            return self._operand_tensor(a)
         device = isinstance(a, torch.device) or (isinstance(a, str) and _DEVICE.fullmatch(a))
         return _META if device else a
+
+    def _operand_tensor(self, t: Tensor) -> Any:
+        with torch._C.DisableTorchFunction():
+            if id(t) not in self.copies and not t.is_meta:
+                self.copies[id(t)] = self._copy_of_tensor(t)
+        return self.copies.get(id(t), t)
 
     def _execute(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> Any:
         if kind == "placeholder":
             return self.inputs[target]
         if kind == "get_attr":
             return reduce(getattr, target.split("."), self.root)
-        if kind == "call_module":
-            # Not __call__, because tracing runs no hooks of leaves.
+        if kind == "call_module":  # not by __call__, because tracing runs no hooks of leaves
             return self.root.get_submodule(target).forward(*args, **kwargs)
         if target is getattr and args[1] in {"is_cpu", "is_cuda", "is_meta"}:
             return args[1] == f"is_{self.device.type}"
@@ -240,7 +248,7 @@ class _Meta(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self.busy and func is Tensor.__deepcopy__:
-            return self.tensor(args[0])
+            return self._copy_of_tensor(args[0])
         if self.busy:
             args, kwargs = map_aggregate((tuple(args), kwargs), self._operand)
         if self.busy or _holds(fx.Proxy, (args, kwargs)):
@@ -259,12 +267,12 @@ class _Meta(TorchFunctionMode):
 
 def _meta_like(t: Tensor) -> Tensor:
     if is_lazy(t):
-        return copy.deepcopy(t)  # it has no elements
-    made = (
-        t.detach().to(_META)
-        if t.layout != torch.strided
-        else torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device=_META)
-    )
+        return copy.deepcopy(t)  # it has no elements yet
+    kind: dict[str, Any] = {"dtype": t.dtype, "layout": t.layout, "device": _META}
+    if t.layout is torch.strided:
+        made = torch.empty_strided(t.size(), t.stride(), **kind)
+    else:
+        made = torch.empty(t.size(), **kind)
     if isinstance(t, nn.Parameter):
         return nn.Parameter(made, requires_grad=t.requires_grad)
     return made.requires_grad_(t.requires_grad)
@@ -286,10 +294,10 @@ class Tracer(fx.Tracer):
         super().__init__()
         self.bias_addition_split = bias_addition_split
         self._meta: _Meta | None = None
-        self._fixed: Mapping[str, object] = {}  # by target of a placeholder that is not to be
+        self._fixed: Mapping[str, object] = {}
         self._opened: nn.Module | None = None
 
-    def trace(  # type: ignore[override]  # shapes come before concrete_args
+    def trace(  # type: ignore[override]  # shapes come first
         self,
         root: nn.Module,
         meta_args: Mapping[str, Tensor] | None = None,
@@ -297,7 +305,7 @@ class Tracer(fx.Tracer):
     ) -> fx.Graph:
         """The graph of `root`, at the shapes of `meta_args` if there are any.
 
-        `concrete_args` are torch.fx's.  With `meta_args` they only fix parameters, as
+        `concrete_args` are torch.fx's; with `meta_args` they fix parameters just as
         defaults do: no placeholders, no assertions.
         """
         if meta_args is None:
@@ -311,8 +319,8 @@ class Tracer(fx.Tracer):
         finally:
             self._meta, self._fixed, self.proxy_buffer_attributes = None, {}, False
         for node in graph.find_nodes(op="get_attr"):
-            if "." not in node.target and not hasattr(root, node.target):
-                node.meta["constant"] = meta.original_of(getattr(meta.root, node.target))
+            if not hasattr(root, str(node.target).partition(".")[0]):
+                node.meta["constant"] = meta.original_of(getattr(meta.root, str(node.target)))
         return graph
 
     def create_args_for_root(self, *args: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
@@ -323,48 +331,46 @@ class Tracer(fx.Tracer):
         if not isinstance(a, fx.Proxy) or a.node.target not in self._fixed:
             return a
         self.graph.erase_node(a.node)
-        return self._fixed[a.node.target]
+        return self._fixed[str(a.node.target)]
 
     def proxy(self, node: fx.Node) -> _Proxy:
         return _Proxy(node, self)
 
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self.create_proxy("call_function", function, args, kwargs)
+
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any
     ) -> Any:
-        """A proxy of a new node, or the answer if the op only asks what holds for any data."""
+        """A proxy for the op; for its parts if it is split; or the answer if it just asks."""
         split = _SPLITS.get((kind, target)) if self.bias_addition_split else None
         if split is not None and _accepts(split, (self, *args), kwargs):
-            whole = split(self, *args, **kwargs)
-            if whole is not None:
-                return whole
-        value: Any = _NO_META_ARGS
-        if self._meta is not None:
-            value = self._meta.execute(kind, target, args, kwargs)
+            return split(self, *args, **kwargs)
+        if self._meta is None:
+            return super().create_proxy(kind, target, args, kwargs, *rest, **options)
+        value = self._meta.execute(kind, target, args, kwargs)
         if _asks(kind, target, args) and not isinstance(value, _Unknown):
             return value
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **options)
-        if self._meta is not None:
-            self._meta.values[proxy.node] = value
+        self._meta.values[proxy.node] = value
         return proxy
 
     def create_arg(self, a: Any) -> Any:
         return super().create_arg(a if self._meta is None else self._meta.copy_of(a))
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self._meta is None:
-            return super().getattr(attr, attr_val, parameter_proxy_cache)
-        if self._meta.busy:
+        if self._meta is not None and self._meta.busy:
             return attr_val
-        return super().getattr(attr, self._meta.copy_of(attr_val), parameter_proxy_cache)
+        own = attr_val if self._meta is None else self._meta.copy_of(attr_val)
+        return super().getattr(attr, own, parameter_proxy_cache)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        if self._meta is not None:
-            if self._meta.busy:
-                return m.forward(*args, **kwargs)
-            m = self._meta.copy_of(m)
-        splits = self.bias_addition_split and _is_plain(m)
-        self._opened = m if splits and self._sizes_known(*args, **kwargs) else None
-        return super().call_module(m, forward, args, kwargs)
+        if self._meta is not None and self._meta.busy:
+            return m.forward(*args, **kwargs)
+        own = m if self._meta is None else self._meta.copy_of(m)
+        splits = self.bias_addition_split and _is_plain(own)
+        self._opened = own if splits and self._sizes_known(*args, **kwargs) else None
+        return super().call_module(own, forward, args, kwargs)
 
     def _sizes_known(self, input: Any, output_size: object = None) -> bool:
         """Whether `forward` can be traced: given an `output_size`, it computes with sizes."""
@@ -375,42 +381,35 @@ class Tracer(fx.Tracer):
 
     def known(self, obj: fx.Proxy) -> Any:
         """What `obj` is on meta tensors, or the reason why that is not known."""
-        if self._meta is None:
-            return _NO_META_ARGS
-        return self._meta.values.get(obj.node, _Unknown(f"{obj.node} was never executed"))
+        return _NO_META_ARGS if self._meta is None else self._meta.value(obj.node)
 
-    def concrete(self, obj: fx.Proxy, refuse: Callable[[Any], object]) -> Any:
-        """What `obj` is for any data; if there is no such thing, what `refuse` raises."""
+    def settled(self, obj: fx.Proxy, refuse: Callable[[Any], object]) -> Any:
+        """What `obj` is for any data; if that depends, what `refuse` raises, with advice."""
         value = self.known(obj)
         if not isinstance(value, (Tensor, _Unknown)):
             return value
         why = value if isinstance(value, _Unknown) else "it depends on the data"
         try:
-            refuse(obj)
+            return refuse(obj)
         except TraceError as error:
             raise TraceError(
                 f"{error}. {_user_line()} needs the value of {obj.node}: {why}. Say it in"
                 " tensors (torch.where), or put it into a function marked with torch.fx.wrap"
             ) from None
-        raise AssertionError(f"{refuse} lets {obj} pass")
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        return bool(self.concrete(obj, super().to_bool))
+        return bool(self.settled(obj, super().to_bool))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         known = self.known(obj)
         if isinstance(known, (Tensor, tuple, list)):
-            return (obj[i] for i in range(len(known)))
-        return iter(self.concrete(obj, super().iter))
+            return (obj[i] for i in range(len(known)))  # type: ignore[index]  # magic methods
+        return iter(self.settled(obj, super().iter))
 
     def _filter_traceback_frames(self, user_stack_summary: StackSummary) -> StackSummary:
         frames = super()._filter_traceback_frames(user_stack_summary)
         users = [f for f in frames if not f.filename.startswith(_LIBRARY)]
         return StackSummary.from_list(users or [f for f in frames if f.filename != __file__])
-
-
-def _no_number(obj: object) -> None:
-    raise TraceError("symbolically traced variables cannot be used as numbers")
 
 
 def _asks(kind: str, target: Any, args: Any) -> bool:
@@ -426,7 +425,9 @@ def _fixed_inputs(
     inputs = list(inspect.signature(type(root).forward).parameters.values())[1:]
     fixed: dict[str, object] = {f"*{p.name}": () for p in inputs if p.kind is p.VAR_POSITIONAL}
     fixed |= {f"**{p.name}": {} for p in inputs if p.kind is p.VAR_KEYWORD}
-    defaults = {p.name: p.default for p in inputs if f"*{p.name}" not in fixed}
+    defaults = {
+        p.name: p.default for p in inputs if not {f"*{p.name}", f"**{p.name}"} & fixed.keys()
+    }
     owner = f"{type(root).__name__}.forward"
     if wrong := [n for n in (*meta_args, *concrete_args) if n not in defaults]:
         raise ValueError(
@@ -442,9 +443,8 @@ def _fixed_inputs(
     return fixed
 
 
-_AFFINE: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_AFFINE += (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_FORWARDS = {module.forward for module in _AFFINE}
+_FORWARDS = {nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward}
+_FORWARDS |= {m.forward for m in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)}
 
 
 def _is_plain(m: nn.Module) -> bool:
@@ -454,13 +454,13 @@ def _is_plain(m: nn.Module) -> bool:
     return type(m).forward in _FORWARDS and not changed
 
 
-def _accepts(rule: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether the rule covers such arguments (none covers `out=`, for example)."""
+def _accepts(rule: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the rule covers such arguments; none covers writing to a given tensor."""
     try:
-        inspect.signature(rule).bind(*args, **kwargs)
+        bound = inspect.signature(rule).bind(*args, **kwargs)
     except TypeError:
         return False
-    return True
+    return "out" not in kwargs and bound.arguments.get("bias", ...) is not None
 
 
 def _split_bias(
@@ -469,46 +469,42 @@ def _split_bias(
     tracer: Tracer,
     input: Any,
     weight: Any,
-    bias: Any = None,
+    bias: Any,
     *rest: Any,
     **options: Any,
 ) -> Any:
-    """`op` without its bias, plus the bias, which goes along the last axis but `dims`."""
-    if bias is None:
-        return None
+    """The op without bias, plus the bias, which goes along the axis before the last `dims`."""
     args = (input, weight, None, *rest) if rest else (input, weight)
-    result = tracer.create_proxy("call_function", op, args, options)
-    if dims:
-        bias = tracer.create_proxy("call_method", "view", (bias, -1, *(1,) * dims), {})
-    return tracer.create_proxy("call_function", operator.add, (result, bias), {})
+    result = tracer.call(op, *args, **options)
+    shaped = (
+        tracer.create_proxy("call_method", "view", (bias, -1, *[1] * dims), {}) if dims else bias
+    )
+    return result + shaped
 
 
 def _split_addmm(
     tracer: Tracer, input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1
 ) -> Any:
-    product = tracer.create_proxy("call_function", torch.mm, (mat1, mat2), {})
-    return _weighted_sum(tracer, input, product, beta, alpha)
+    return _weighted_sum(tracer, input, beta, tracer.call(torch.mm, mat1, mat2), alpha)
 
 
 def _split_addbmm(
     tracer: Tracer, input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1
 ) -> Any:
-    products = tracer.create_proxy("call_function", torch.bmm, (batch1, batch2), {})
-    product = tracer.create_proxy("call_method", "sum", (products, 0), {})
-    return _weighted_sum(tracer, input, product, beta, alpha)
+    return _weighted_sum(tracer, input, beta, tracer.call(torch.bmm, batch1, batch2).sum(0), alpha)
 
 
-def _weighted_sum(tracer: Tracer, input: Any, product: Any, beta: Any, alpha: Any) -> Any:
+def _weighted_sum(tracer: Tracer, input: Any, beta: Any, product: Any, alpha: Any) -> Any:
     if isinstance(alpha, fx.Proxy) or alpha != 1:
-        product = tracer.create_proxy("call_function", operator.mul, (product, alpha), {})
+        product = tracer.call(operator.mul, product, alpha)
     if not isinstance(beta, fx.Proxy) and beta == 0:
         return product  # torch ignores the input then, infinities and all
     if isinstance(beta, fx.Proxy) or beta != 1:
-        input = tracer.create_proxy("call_function", operator.mul, (input, beta), {})
-    return tracer.create_proxy("call_function", operator.add, (input, product), {})
+        input = tracer.call(operator.mul, input, beta)
+    return tracer.call(operator.add, input, product)
 
 
-_BIASED = {functional.linear: 0, torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+_BIASED = {linear: 0, torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 _BIASED |= {torch.conv_transpose1d: 1, torch.conv_transpose2d: 2, torch.conv_transpose3d: 3}
 _SPLITS: dict[tuple[str, object], Callable[..., Any]] = {
     ("call_function", torch.addmm): _split_addmm,

@@ -1,0 +1,44 @@
+# Each command does its own set-up: a virtual environment in .venv with pinned versions.
+#   make demo    the demonstration
+#   make test    lint, types, tests
+#   make bench   ratios against torch's own tools
+#
+# On Linux PyPI's torch is the CUDA build, several gigabytes.  The CPU build:
+#   make test PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+VENV ?= .venv
+PYTHON ?= python3
+PIP_OPTIONS ?=
+
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint types bench clean
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.11"'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet $(PIP_OPTIONS) "$$(grep '^torch==' constraints.txt)"
+	$(RUN) -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable '.[torch,dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(RUN) examples/demo.py
+
+test: $(READY) lint types
+	$(RUN) -m pytest
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(READY)
+	$(RUN) -m mypy
+
+bench: $(READY)
+	$(RUN) bench/bench.py
+
+clean:
+	rm -rf $(VENV)

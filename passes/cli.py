@@ -1,0 +1,150 @@
+"""The `dataflow` command.
+
+    dataflow show MODEL      the program, with what lives and dies at each op
+    dataflow memory MODEL    the peak, where it is, what is alive there, the timeline
+
+MODEL is a .pt2 file, or module:factory where factory() returns (model, inputs) or
+(model, args, kwargs).  Exit status 0, or 2 with a message that says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+
+import passes
+from passes.errors import CaptureError, ProgramError
+from passes.program import Program
+from passes.report import data, text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        with _progress(f"analysing {arguments.model}"):
+            program = _load(arguments.model, arguments.trust)
+            lines = _REPORTS[arguments.command, arguments.json](program)
+            output = "\n".join(lines)
+    except ProgramError as error:
+        print(f"dataflow: {error}", file=sys.stderr)
+        return 2
+    try:
+        print(output)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dataflow", description="Who aliases whom, what is alive when, what the peak is."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, about in (
+        ("show", "the program, with what lives and dies at each op"),
+        ("memory", "the peak, where it is, what is alive there, the timeline"),
+    ):
+        command = commands.add_parser(name, help=about, description=about)
+        command.add_argument(
+            "model",
+            metavar="MODEL",
+            help="a .pt2 file, or module:factory; factory() returns (model, inputs)",
+        )
+        command.add_argument(
+            "--trust",
+            action="store_true",
+            help="let torch read the .pt2 file, though its reader may unpickle and so run code",
+        )
+        command.add_argument("--json", action="store_true", help="write JSON for programs")
+    return parser
+
+
+def _as_json(answer: Mapping[str, object]) -> Iterable[str]:
+    return [json.dumps(answer)]
+
+
+_REPORTS: Mapping[tuple[str, bool], Callable[[Program], Iterable[str]]] = {
+    ("show", False): text.show,
+    ("show", True): lambda program: _as_json(data.show(program)),
+    ("memory", False): lambda program: text.memory(passes.memory(program)),
+    ("memory", True): lambda program: _as_json(data.memory(passes.memory(program))),
+}
+
+
+def _load(model: str, trust: bool) -> Program:
+    if model.endswith(".pt2") or os.path.exists(model):
+        return passes.load(model, trust=trust)
+    module_name, colon, factory_name = model.partition(":")
+    if not colon or not module_name or not factory_name:
+        raise CaptureError(
+            f"there is no file {model!r}, and it is not module:factory, such as "
+            "examples.models:gpt2"
+        )
+    made = _call_factory(module_name, factory_name)
+    if not isinstance(made, tuple) or len(made) not in (2, 3):
+        raise CaptureError(
+            f"{model} should return (model, inputs) or (model, args, kwargs), and returned a "
+            f"{type(made).__name__}"
+        )
+    source, inputs, *rest = made
+    kwargs: dict[str, object] = rest[0] if rest else {}
+    if isinstance(inputs, dict):
+        return passes.load(source, trust=trust, **inputs, **kwargs)
+    if not isinstance(inputs, (tuple, list)):
+        inputs = (inputs,)
+    return passes.load(source, *inputs, trust=trust, **kwargs)
+
+
+def _call_factory(module_name: str, factory_name: str) -> object:
+    """What the factory returns.  The user named it, so its module is imported."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        module = import_module(module_name)
+    except Exception as error:
+        raise CaptureError(
+            f"cannot import {module_name}: {type(error).__name__}: {error} "
+            f"(looked in {os.getcwd()} and the environment)"
+        ) from error
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        raise CaptureError(f"{module_name} has no function {factory_name}")
+    try:
+        result: object = factory()
+    except Exception as error:
+        raise CaptureError(
+            f"{module_name}:{factory_name}() raised {type(error).__name__}: {error}"
+        ) from error
+    return result
+
+
+@contextmanager
+def _progress(what: str, patience: float = 2.0) -> Iterator[None]:
+    """Say on stderr that work goes on, once it has taken longer than `patience` seconds."""
+    done = threading.Event()
+    started = time.monotonic()
+
+    def report() -> None:
+        while not done.wait(patience):
+            print(f"{what}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+    watcher = threading.Thread(target=report, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What programs read: the same answers as plain dicts, lists, strings and numbers.
+
+Fields keep their names and meanings between versions; new ones may be added.
+"""
+
+from __future__ import annotations
+
+from passes.alias import Aliases
+from passes.liveness import Liveness
+from passes.memory import Memory
+from passes.program import Op, Program
+
+
+def about(program: Program) -> dict[str, object]:
+    """What the program is, and what its facts rest on."""
+    return {
+        "name": program.name,
+        "capture": program.capture,
+        "notes": [program.entry.sharing, *program.notes],
+        "assumed": [op.name for op in program.assumed],
+    }
+
+
+def show(program: Program) -> dict[str, object]:
+    """The program, its storage classes and their live ranges."""
+    aliases, liveness = Aliases.of(program), Liveness.of(program)
+    return {
+        **about(program),
+        "ops": program.to_rows(),
+        "storage_classes": [
+            {
+                "id": found.id,
+                "nbytes": found.nbytes,
+                "members": sorted(value.name for value in found.members),
+                "may_members": sorted(value.name for value in found.may_members),
+                "live": [list(interval) for interval in liveness.range(found).intervals],
+                "role": found.storage.role.value if found.storage.role else None,
+            }
+            for found in aliases.classes
+        ],
+    }
+
+
+def memory(result: Memory) -> dict[str, object]:
+    """Peak, what is alive there, and the timeline, in bytes."""
+    op = result.peak_at
+    return {
+        **about(result.program),
+        "peak_bytes": result.peak_bytes,
+        "peak_at": None if op is None else _op(op),
+        "alive_at_peak": []
+        if op is None
+        else [{"id": c.id, "nbytes": c.nbytes} for c in result.alive_at(op)],
+        "entry_bytes": {role.value: nbytes for role, nbytes in result.entry_bytes.items()},
+        "timeline": list(result.timeline),
+        "unsized": [storage.name for storage in result.unsized],
+        "temporaries_counted": False,
+    }
+
+
+def _op(op: Op) -> dict[str, object]:
+    return {
+        "index": op.index,
+        "name": op.name,
+        "call": op.call,
+        "module": op.module,
+        "source": op.source,
+    }
