@@ -119,35 +119,37 @@ class _Sweep(Generic[V]):
     growth: dict[int, deque[V]] = field(factory=dict)
     times: dict[int, int] = field(factory=dict)
 
-    def contributions(self, constraint: int) -> Sequence[tuple[int, V]]:
-        """What a constraint says of the unknowns it writes; nothing while unreached."""
-        targets = self.system.writes[constraint]
-        if not targets:
-            return ()
+    def contributions(self, constraint: int) -> Sequence[V]:
+        """What a constraint says of each unknown it writes; nothing while unreached."""
+        system, state = self.system, self.state
         values: list[V] = []
-        for unknown in self.system.reads[constraint]:
-            value = self.state[unknown]
+        for unknown in system.reads[constraint]:
+            value = state[unknown]
             if value is UNREACHED:
                 return ()
             values.append(value)
         self.visits += 1
         try:
-            facts = self.system.evaluate(constraint, values)
+            facts = system.evaluate(constraint, values)
         except Exception as error:
-            error.add_note(f"while analysing {self.system.constraint_name(constraint)}")
+            error.add_note(f"while analysing {system.constraint_name(constraint)}")
             raise
-        if len(facts) != len(targets):
+        if len(facts) != len(system.writes[constraint]):
             raise TransferError(
-                f"the transfer function gave {len(facts)} facts where {len(targets)} are "
-                f"needed, at {self.system.constraint_name(constraint)}"
+                f"the transfer function gave {len(facts)} facts where "
+                f"{len(system.writes[constraint])} are needed, at "
+                f"{system.constraint_name(constraint)}"
             )
-        return list(zip(targets, facts))  # noqa: B905  # lengths were just compared
+        return facts
 
     def step(self, constraint: int) -> list[int]:
         """Evaluate one constraint and join what it says; the unknowns that grew."""
-        grown = []
+        grown: list[int] = []
+        targets = self.system.writes[constraint]
+        if not targets:
+            return grown
         state, lattice = self.state, self.lattice
-        for unknown, new in self.contributions(constraint):
+        for unknown, new in zip(targets, self.contributions(constraint)):  # noqa: B905  # none, or as many
             old = state[unknown]
             if old is not UNREACHED:
                 if lattice.leq(new, old):
@@ -187,7 +189,8 @@ class _Sweep(Generic[V]):
         for constraint in range(len(self.system.writes)):
             if inside.isdisjoint(self.system.writes[constraint]):
                 continue
-            for unknown, new in self.contributions(constraint):
+            targets = self.system.writes[constraint]
+            for unknown, new in zip(targets, self.contributions(constraint)):  # noqa: B905  # as above
                 if unknown in inside:
                     known = fresh[unknown]
                     fresh[unknown] = new if known is UNREACHED else self.lattice.join(known, new)

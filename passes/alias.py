@@ -166,7 +166,7 @@ class PointsTo(SparseForward[Op, Storages]):
 
     def transfer(self, op: Op, operands: Sequence[Storages]) -> Sequence[Storages]:
         facts: list[Storages] = []
-        for effect, value in zip(op.effects.results, op.defines, strict=True):
+        for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # the solver counts
             facts.append(self.pointees(effect, value, operands, facts))
         return facts
 
@@ -181,8 +181,9 @@ class PointsTo(SparseForward[Op, Storages]):
         if isinstance(effect, Fresh):
             return self.allocations.allocated[value]
         if isinstance(effect, AliasOf):
-            shared = operands[effect.operands[0]]
-            for position in effect.operands[1:]:
+            first, *others = effect.operands
+            shared = operands[first]
+            for position in others:
                 other = operands[position]
                 if other is not shared and UNKNOWN not in other:
                     shared = other if UNKNOWN in shared else shared & other
@@ -207,10 +208,13 @@ class PointsTo(SparseForward[Op, Storages]):
 
 @define(eq=False, frozen=True, slots=False)
 class Aliases:
-    """The answer: which storages values are, who writes which.  `Aliases.of(program)`."""
+    """The answer: which storages values are, who writes which.  `Aliases.of(program)`.
+
+    `points_to[value.index]` is what `pointees(value)` checks and returns.
+    """
 
     program: Program
-    _points_to: Sequence[Storages]
+    points_to: Sequence[Storages]
     _storages: tuple[Storage, ...]
 
     @classmethod
@@ -236,7 +240,7 @@ class Aliases:
         """The storages a value may be; exactly one where that is certain."""
         if self.program.values[value.index] is not value:
             raise KeyError(f"{value} is not a value of {self.program.name}")
-        return self._points_to[value.index]
+        return self.points_to[value.index]
 
     def may_alias(self, a: Value, b: Value) -> bool:
         """Whether two values may share storage.  False is a proof that they do not."""
@@ -248,6 +252,11 @@ class Aliases:
         first, second = self.pointees(a), self.pointees(b)
         return first == second and len(first) == 1 and all(map(_is_one, first))
 
+    @property
+    def all_storages(self) -> tuple[Storage, ...]:
+        """Every storage, in the order they come to be."""
+        return self._storages
+
     # -- classes -----------------------------------------------------------------------
 
     @cached_property
@@ -257,7 +266,7 @@ class Aliases:
         may_members: dict[Storage, list[Value]] = {}
         anywhere: list[Value] = []
         for value in self.program.values:
-            storages = self._points_to[value.index]
+            storages = self.points_to[value.index]
             if len(storages) == 1:
                 (only,) = storages
                 if _is_one(only):
@@ -312,7 +321,7 @@ class Aliases:
 
     def storages_written_by(self, op: Op) -> Storages:
         """The storages behind `written_by`."""
-        facts = self._points_to
+        facts = self.points_to
         written = frozenset[Storage]().union(
             *(facts[op.operands[position].index] for position in op.effects.writes)
         )
@@ -329,7 +338,7 @@ class Aliases:
         """What ops that may do anything were handed before: they may have kept it."""
         return frozenset[Storage]().union(
             *(
-                self._points_to[value.index]
+                self.points_to[value.index]
                 for other in self.program.assumed
                 if other.effects.origin is Origin.ANYTHING and other.index < op.index
                 for value in other.operands
@@ -339,7 +348,7 @@ class Aliases:
     def overwritten_by(self, op: Op) -> Storages:
         """The storages that `op` certainly writes in full, without reading them before."""
         self._check(op)
-        found = [self._points_to[op.operands[position].index] for position in op.effects.overwrites]
+        found = [self.points_to[op.operands[position].index] for position in op.effects.overwrites]
         return frozenset(s for fact in found if len(fact) == 1 for s in fact if _is_one(s))
 
     def uninitialised_by(self, op: Op) -> Storages:

@@ -25,6 +25,9 @@ from dataflow import UNREACHED, Chain, Lattice, SparseBackward, solve
 from passes.alias import UNKNOWN, Aliases, Storage, StorageClass
 from passes.program import Op, OpKind, Origin, Program, Value
 
+Span = tuple[int, int]
+"""First and last op index of an interval, both included."""
+
 LiveAtExit = Literal["outputs", "all"]
 NEVER = -1
 
@@ -60,7 +63,7 @@ class LiveRange:
     in the other branch of a `cond`.
     """
 
-    intervals: tuple[tuple[int, int], ...]
+    intervals: tuple[Span, ...]
 
     @property
     def first(self) -> int:
@@ -153,48 +156,37 @@ class Liveness:
         storages = frozenset[Storage]().union(*map(pointees, self.around(op)))
         return frozenset(map(self.aliases.class_of, storages - {UNKNOWN}))
 
-    def value_span(self, value: Value) -> tuple[int, int] | None:
-        """The first and last op index a value is live at; None if it never is.
-
-        An entry value is there from op 0; its own input op counts as one it is live at.
-        """
-        start = max(self._defined[value.index], 0)
-        stop = min(self._last[value.index], len(self._all_ops) - 1)
-        if self._defined[value.index] >= 0:
-            return start, max(start, stop)
-        return (start, stop) if stop >= 0 else None
-
     @cached_property
-    def spans(self) -> dict[Storage, tuple[tuple[int, int], ...]]:
+    def spans(self) -> dict[Storage, tuple[Span, ...]]:
         """Per storage, the intervals of op indices in which some member is live."""
-        found: dict[Storage, list[tuple[int, int]]] = {}
-        pointees = self.aliases.pointees
-        for value in self.program.values:
-            span = self.value_span(value)
-            if span is not None:
-                for storage in pointees(value):
-                    found.setdefault(storage, []).append(span)
-        return {storage: _merged(spans) for storage, spans in found.items()}
+        found: dict[Storage, tuple[Span, ...]] = {}
+        final = len(self._all_ops) - 1
+        pointees = self.aliases.points_to
+        for number, (start, stop) in enumerate(zip(self._defined, self._last, strict=True)):
+            if start < 0:
+                if stop < 0:
+                    continue  # an entry value that nobody uses
+                start = 0
+            span = start, max(start, min(stop, final))
+            for storage in pointees[number]:
+                known = found.get(storage)
+                found[storage] = (span,) if known is None else _merged(known, span)
+        return found
 
     def range(self, storage_class: StorageClass) -> LiveRange:
         """When a storage class is alive."""
         return LiveRange(self.spans.get(storage_class.storage, ()))
 
 
-def _merged(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Intervals in order, overlapping ones made one."""
-    if len(spans) == 1:
-        return (spans[0],)
-    spans.sort()
-    merged = [spans[0]]
-    for start, stop in spans[1:]:
-        begin, end = merged[-1]
-        if start <= end:
-            if stop > end:
-                merged[-1] = (begin, stop)
-        else:
-            merged.append((start, stop))
-    return tuple(merged)
+def _merged(spans: tuple[Span, ...], new: Span) -> tuple[Span, ...]:
+    """Intervals in order with one more; overlapping ones are one."""
+    start, stop = new
+    before = [span for span in spans if span[1] < start]
+    after = [span for span in spans if span[0] > stop]
+    touched = spans[len(before) : len(spans) - len(after)]
+    if touched:
+        start, stop = min(start, touched[0][0]), max(stop, touched[-1][1])
+    return (*before, (start, stop), *after)
 
 
 def _written_entries(program: Program, aliases: Aliases) -> list[Value]:

@@ -21,10 +21,9 @@ from attrs import define
 
 from dataflow import CopyKind
 from passes.alias import UNKNOWN, Aliases, Storage, StorageClass
-from passes.liveness import Liveness
+from passes.liveness import Liveness, Span
 from passes.program import Op, Program, Role
 
-Span = tuple[int, int]
 Changes = dict[int, int]
 """Bytes that begin (or, negative, end) at an op index."""
 
@@ -108,9 +107,9 @@ def _merge(changes: Changes, more: Changes) -> None:
 def _entry_bytes(aliases: Aliases) -> Mapping[Role, int]:
     """Bytes of entry storages by role, each storage once."""
     found = dict.fromkeys(Role, 0)
-    for storage_class in aliases.classes:
-        if storage_class.storage.role is not None:
-            found[storage_class.storage.role] += storage_class.nbytes or 0
+    for storage in aliases.all_storages:
+        if storage.role is not None:
+            found[storage.role] += storage.nbytes or 0
     return found
 
 

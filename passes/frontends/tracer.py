@@ -143,9 +143,11 @@ class _Meta(TorchFunctionMode):
     and those that an op makes while it is executed (`busy`) get copies as operands.
     """
 
-    def __init__(self, tracer: Tracer, model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, record: Callable[..., Any], model: nn.Module, inputs: Mapping[str, Tensor]
+    ) -> None:
         super().__init__()
-        self.tracer = tracer
+        self.record = record
         self.busy = False
         self.values: dict[fx.Node, Any] = {}
         self.copies: dict[int, Any] = {}  # by id of the original: the memo of copy.deepcopy
@@ -262,17 +264,17 @@ class _Meta(TorchFunctionMode):
             call = ("call_method", name, args, kwargs)
         value = self.execute(*call)
         recorded = name == "__setitem__" or _holds((Tensor, _Unknown), value)
-        return self.tracer.create_proxy(*call) if recorded else value
+        return self.record(*call) if recorded else value
 
 
 def _meta_like(t: Tensor) -> Tensor:
+    kind: dict[str, Any] = {"dtype": t.dtype, "device": _META}
     if is_lazy(t):
-        return copy.deepcopy(t)  # it has no elements yet
-    kind: dict[str, Any] = {"dtype": t.dtype, "layout": t.layout, "device": _META}
+        return type(t)(requires_grad=t.requires_grad, **kind)
     if t.layout is torch.strided:
         made = torch.empty_strided(t.size(), t.stride(), **kind)
     else:
-        made = torch.empty(t.size(), **kind)
+        made = torch.empty(t.size(), layout=t.layout, **kind)
     if isinstance(t, nn.Parameter):
         return nn.Parameter(made, requires_grad=t.requires_grad)
     return made.requires_grad_(t.requires_grad)
@@ -311,7 +313,7 @@ class Tracer(fx.Tracer):
         if meta_args is None:
             return super().trace(root, None if concrete_args is None else dict(concrete_args))
         self._fixed = _fixed_inputs(root, meta_args, concrete_args or {})
-        self._meta = meta = _Meta(self, root, meta_args)
+        self._meta = meta = _Meta(self.create_proxy, root, meta_args)
         self.proxy_buffer_attributes = True
         try:
             with meta:

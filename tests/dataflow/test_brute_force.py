@@ -48,8 +48,8 @@ from dataflow.graph import straight_lines
 Set = frozenset[int]
 ELEMENTS: Set = frozenset(range(3))
 sets = st.sampled_from([frozenset(i for i in ELEMENTS if n >> i & 1) for n in range(8)])
-thorough = settings(deadline=None, max_examples=200)
-brisk = settings(deadline=None, max_examples=50)
+thorough = settings(deadline=None, max_examples=120)
+brisk = settings(deadline=None, max_examples=40)
 
 
 # Random control flow
