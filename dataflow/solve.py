@@ -18,8 +18,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar, overload
 
-from attrs import define, field
-
 from dataflow.analysis import (
     UNREACHED,
     Analysis,
@@ -75,13 +73,18 @@ def fixpoint(
 ) -> tuple[list[V | Unreached], int]:
     """`(state per unknown, number of evaluations)` of the least solution of a system."""
     order = weak_topological_order(system.reads, system.writes, len(system.initial))
-    sweep = _Sweep(system, lattice, list(system.initial), order.heads, limit)
-    for ranks in order.parts:
-        if ranks in order.loops:
-            _settle(sweep, [order.sequence[rank] for rank in ranks])
-        else:
-            for rank in ranks:
-                sweep.step(order.sequence[rank])
+    sequence = order.sequence
+    sweep = _Sweep(system, lattice, order.heads, limit)
+    try:
+        for ranks in order.parts:
+            if ranks in order.loops:
+                _settle(sweep, [sequence[rank] for rank in ranks])
+            else:
+                for rank in ranks:
+                    sweep.step(sequence[rank])
+    except Exception as error:
+        error.add_note(f"while analysing {system.constraint_name(sweep.at)}")
+        raise
     return sweep.state, sweep.visits
 
 
@@ -105,56 +108,57 @@ def _settle(sweep: _Sweep[V], loop: list[int]) -> None:
         sweep.descend(loop)
 
 
-@define(eq=False)
 class _Sweep(Generic[V]):
-    """The state being solved for, and the three ways it changes."""
+    """The state being solved for, and how it changes.
 
-    system: System[V]
-    lattice: Lattice[V]
-    state: list[V | Unreached]
-    heads: frozenset[int]
-    limit: int
-    visits: int = 0
-    widened: bool = False
-    growth: dict[int, deque[V]] = field(factory=dict)
-    times: dict[int, int] = field(factory=dict)
+    Constraints read `known` and write `state`: one list, but for `descend`.
+    """
 
-    def contributions(self, constraint: int) -> Sequence[V]:
-        """What a constraint says of each unknown it writes; nothing while unreached."""
-        system, state = self.system, self.state
+    def __init__(
+        self,
+        system: System[V],
+        lattice: Lattice[V],
+        heads: frozenset[int],
+        limit: int,
+        known: list[V | Unreached] | None = None,
+    ) -> None:
+        self.system, self.lattice, self.heads, self.limit = system, lattice, heads, limit
+        self.reads, self.writes, self.evaluate = system.reads, system.writes, system.evaluate
+        self.state = list(system.initial)
+        self.known = self.state if known is None else known
+        self.at = 0
+        self.visits = 0
+        self.widened = False
+        self.growth: dict[int, deque[V]] = {}
+        self.times: dict[int, int] = {}
+
+    def step(self, constraint: int) -> Sequence[int]:
+        """Evaluate one constraint and join what it says; the unknowns that grew.
+
+        Nothing is said while something it reads is unreached.
+        """
+        targets = self.writes[constraint]
+        if not targets:
+            return ()
+        known, state = self.known, self.state
         values: list[V] = []
-        for unknown in system.reads[constraint]:
-            value = state[unknown]
+        for unknown in self.reads[constraint]:
+            value = known[unknown]
             if value is UNREACHED:
                 return ()
             values.append(value)
         self.visits += 1
-        try:
-            facts = system.evaluate(constraint, values)
-        except Exception as error:
-            error.add_note(f"while analysing {system.constraint_name(constraint)}")
-            raise
-        if len(facts) != len(system.writes[constraint]):
-            raise TransferError(
-                f"the transfer function gave {len(facts)} facts where "
-                f"{len(system.writes[constraint])} are needed, at "
-                f"{system.constraint_name(constraint)}"
-            )
-        return facts
-
-    def step(self, constraint: int) -> list[int]:
-        """Evaluate one constraint and join what it says; the unknowns that grew."""
+        self.at = constraint
+        facts = self.evaluate(constraint, values)
+        if len(facts) != len(targets):
+            raise TransferError(f"transfer gave {len(facts)} facts where {len(targets)} are needed")
         grown: list[int] = []
-        targets = self.system.writes[constraint]
-        if not targets:
-            return grown
-        state, lattice = self.state, self.lattice
-        for unknown, new in zip(targets, self.contributions(constraint)):  # noqa: B905  # none, or as many
+        for unknown, new in zip(targets, facts):  # noqa: B905  # lengths were just compared
             old = state[unknown]
             if old is not UNREACHED:
-                if lattice.leq(new, old):
+                if self.lattice.leq(new, old):
                     continue
-                new = lattice.join(old, new)
+                new = self.lattice.join(old, new)
                 if unknown in self.heads:
                     new = self.widen(unknown, old, new)
             state[unknown] = new
@@ -184,17 +188,13 @@ class _Sweep(Generic[V]):
         would not shrink keeps its fact.
         """
         self.widened = False
-        inside = {unknown for constraint in loop for unknown in self.system.writes[constraint]}
-        fresh: dict[int, V | Unreached] = {u: self.system.initial[u] for u in inside}
-        for constraint in range(len(self.system.writes)):
-            if inside.isdisjoint(self.system.writes[constraint]):
-                continue
-            targets = self.system.writes[constraint]
-            for unknown, new in zip(targets, self.contributions(constraint)):  # noqa: B905  # as above
-                if unknown in inside:
-                    known = fresh[unknown]
-                    fresh[unknown] = new if known is UNREACHED else self.lattice.join(known, new)
-        for unknown, value in fresh.items():
-            old = self.state[unknown]
-            if value is not UNREACHED and old is not UNREACHED and self.lattice.leq(value, old):
-                self.state[unknown] = value
+        inside = {unknown for constraint in loop for unknown in self.writes[constraint]}
+        again = _Sweep(self.system, self.lattice, frozenset(), self.limit, known=self.state)
+        for constraint, outputs in enumerate(self.writes):
+            if not inside.isdisjoint(outputs):
+                again.step(constraint)
+        self.visits += again.visits
+        for unknown in inside:
+            new, old = again.state[unknown], self.state[unknown]
+            if new is not UNREACHED and old is not UNREACHED and self.lattice.leq(new, old):
+                self.state[unknown] = new

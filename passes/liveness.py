@@ -181,6 +181,9 @@ class Liveness:
 def _merged(spans: tuple[Span, ...], new: Span) -> tuple[Span, ...]:
     """Intervals in order with one more; overlapping ones are one."""
     start, stop = new
+    begin, end = spans[-1]
+    if begin <= start <= end:  # as everywhere outside of regions
+        return spans if stop <= end else (*spans[:-1], (begin, stop))
     before = [span for span in spans if span[1] < start]
     after = [span for span in spans if span[0] > stop]
     touched = spans[len(before) : len(spans) - len(after)]

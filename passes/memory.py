@@ -51,6 +51,7 @@ class Memory:
     def _add_up(cls, program: Program) -> Memory:
         liveness = Liveness.of(program)
         aliases = liveness.aliases
+        levels = [0] * (len(program.all_ops) + 1)
         changes: Changes = {}
         branches = _Branches(program)
         unsized = []
@@ -59,15 +60,19 @@ class Memory:
                 continue
             if storage.nbytes is None:
                 unsized.append(storage)
-            elif len(spans) == 1 and not branches.regions:
-                _add(changes, spans, storage.nbytes)
+            elif not branches.regions:
+                for start, stop in spans:
+                    levels[start] += storage.nbytes
+                    levels[stop + 1] -= storage.nbytes
             else:
                 branches.add(storage, spans, changes)
         for side in branches.larger_sides():
             _merge(changes, side)
         for span, nbytes in _earlier_iterations(program, aliases, liveness):
             _add(changes, (span,), nbytes)
-        timeline = list(accumulate(changes.get(i, 0) for i in range(len(program.all_ops))))
+        for index, change in changes.items():
+            levels[index] += change
+        timeline = list(accumulate(levels[:-1]))
         return cls(program, liveness, tuple(timeline), _entry_bytes(aliases), tuple(unsized))
 
     @cached_property

@@ -223,12 +223,10 @@ class Op:
     arguments: tuple[object, ...] = ()
     keywords: Mapping[str, object] = field(factory=dict)
     node: object = None
+    defines: tuple[Value, ...] = field(init=False)
 
-    @property
-    def defines(self) -> tuple[Value, ...]:
-        """Every value that begins here: results, then renamed operands."""
-        if not self.renames:
-            return self.results
+    @defines.default
+    def _results_and_renames(self) -> tuple[Value, ...]:
         return (*self.results, *(value for _, value in self.renames))
 
     @property
@@ -315,7 +313,8 @@ class Program:
     """A tensor program: ops in execution order over the values of its entry.
 
     `ops` are those of the outermost graph, one per node of the source graph and in its
-    order; `walk()` has the ops of all regions too.  `capture` says what made it, `notes`
+    order; `walk()` has the ops of all regions too.  `values[value.index]` is each value, of
+    entry, ops and region inputs.  `capture` says what made it, `notes`
     what the capture assumed or lost.  Satisfies `dataflow.FlowGraph`.
     """
 
@@ -324,6 +323,7 @@ class Program:
     ops: tuple[Op, ...]
     entry: Entry
     outputs: tuple[Value, ...]
+    values: tuple[Value, ...]
     notes: tuple[str, ...] = ()
     graph: object = None
     _results: dict[object, object] = field(factory=dict, init=False)
@@ -346,18 +346,6 @@ class Program:
     def all_ops(self) -> tuple[Op, ...]:
         """`walk()` as a tuple: `all_ops[op.index] is op`."""
         return tuple(self.walk())
-
-    @cached_property
-    def values(self) -> tuple[Value, ...]:
-        """Every value: `values[value.index] is value`."""
-        found = [entry.value for entry in self.entry.values]
-        for op in self.all_ops:
-            if op.kind is not OpKind.INPUT:
-                found.extend(op.defines)
-            for region in op.regions:
-                found.extend(region.inputs)
-        found.sort(key=lambda value: value.index)
-        return tuple(found)
 
     @cached_property
     def _by_name(self) -> dict[str, Op]:

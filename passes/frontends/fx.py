@@ -88,7 +88,7 @@ class Walk:
 
     world: World
     observer: Observer = field(factory=Observer)
-    values: int = 0
+    values: list[Value] = field(factory=list)
     ops: int = 0
     kept: list[object] = field(factory=list)
     entries: list[EntryValue] = field(factory=list)
@@ -103,8 +103,8 @@ class Walk:
 
     def value(self, name: str, fake: torch.Tensor | None) -> Value:
         """A new value; None where only its existence is known."""
-        value = Value(self.values, name, None if fake is None else type_of(fake))
-        self.values += 1
+        value = Value(len(self.values), name, None if fake is None else type_of(fake))
+        self.values.append(value)
         if fake is not None:
             self.bind(value, fake)
         return value
@@ -534,6 +534,7 @@ def program_of(
         ops=ops,
         entry=Entry(tuple(walk.entries), sharing),
         outputs=returned.values,
+        values=tuple(walk.values),
         notes=tuple(notes),
         graph=module,
     )

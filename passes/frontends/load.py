@@ -45,6 +45,14 @@ def load(
     source: object, args: Sequence[object], kwargs: Mapping[str, object], *, trust: bool
 ) -> Program:
     """The Program of a source called with these inputs.  See `passes.load`."""
+    program = _program(source, args, kwargs, trust)
+    _ = program.flow  # numbered once, here, for every analysis to come
+    return program
+
+
+def _program(
+    source: object, args: Sequence[object], kwargs: Mapping[str, object], trust: bool
+) -> Program:
     if isinstance(source, (str, PathLike)):
         return _from_file(fspath(source), args, kwargs, trust)
     if isinstance(source, ExportedProgram):

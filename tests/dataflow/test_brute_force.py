@@ -23,7 +23,6 @@ from dataflow import (
     BOTTOM,
     TOP,
     Backward,
-    Bottom,
     Copy,
     CopyKind,
     Dual,
@@ -593,7 +592,7 @@ class Op:
 
 def crossing(copy: Copy, fact: Any) -> Any:
     """What a boundary does to a fact in these tests: the way back drops an element."""
-    return fact - {0} if copy.kind is CopyKind.BACK and fact is not BOTTOM else fact
+    return fact - {0} if copy.kind is CopyKind.BACK and isinstance(fact, frozenset) else fact
 
 
 @st.composite
@@ -720,26 +719,30 @@ class PerUse(SparseBackward[Op, Set]):
         return crossed
 
 
-def used_alike(op: Op, facts: Sequence[Set | Bottom]) -> Sequence[Set | Bottom]:
+MUST: Lattice[Any] = Lifted(Dual(Powerset()))
+UNUSED: Any = MUST.bottom
+
+
+def used_alike(op: Op, facts: Sequence[Any]) -> Sequence[Any]:
     """What all uses agree on; of results that nobody uses, nothing is known."""
-    known = [fact for fact in facts if fact is not BOTTOM]
+    known = [fact for fact in facts if fact is not UNUSED]
     if facts and not known:
-        return [BOTTOM] * op.reads
+        return [UNUSED] * op.reads
     return evolve(op, mix="intersection").given(known, op.reads)
 
 
 @frozen
-class PerUseMust(SparseBackward[Op, "Set | Bottom"]):
-    lattice: Lattice[Set | Bottom] = Lifted(Dual(Powerset()))
+class PerUseMust(SparseBackward[Op, Any]):
+    lattice: Lattice[Any] = MUST
 
-    def exit(self, value: object) -> Set | Bottom:
+    def exit(self, value: object) -> Any:
         return entry_fact(value)
 
-    def transfer(self, node: Op, results: Sequence[Set | Bottom]) -> Sequence[Set | Bottom]:
+    def transfer(self, node: Op, results: Sequence[Any]) -> Sequence[Any]:
         return used_alike(node, results)
 
-    def copy(self, copy: Copy, value: Set | Bottom) -> Set | Bottom:
-        return crossing(copy, value)  # type: ignore[no-any-return]
+    def copy(self, copy: Copy, value: Any) -> Any:
+        return crossing(copy, value)
 
 
 def backward_steps(
@@ -776,13 +779,13 @@ def test_facts_of_values_follow_from_what_uses_them(graph: Graph) -> None:
 def test_facts_on_which_all_uses_agree(graph: Graph) -> None:
     """The must-analysis of uses needs no universe: "no use yet" is a fact of its own."""
     flow = graph.flow
-    starts: list[set[Set | Bottom]] = [{BOTTOM} for _ in flow.values]
+    starts: list[set[Any]] = [{UNUSED} for _ in flow.values]
     for value in flow.outputs:
         starts[value] = {entry_fact(flow.values[value])}
     expected = []
     for facts in derived(starts, backward_steps(flow, used_alike)):
-        known = facts - {BOTTOM}
-        expected.append(intersection(known) if known else BOTTOM)
+        known = facts - {UNUSED}
+        expected.append(intersection(known) if known else UNUSED)
     results = solve(PerUseMust(), graph)
     verify(results)
     assert [results.of(value) for value in flow.values] == expected

@@ -14,7 +14,6 @@ from dataflow import (
     BOTTOM,
     TOP,
     Bits,
-    Bottom,
     Chain,
     Dual,
     Flat,
@@ -70,9 +69,10 @@ def flats() -> Specimen[Any]:
     return Specimen("Flat", Flat(), st.sampled_from([BOTTOM, TOP, *constants]), 2)
 
 
-def lifted(inner: Specimen[V]) -> Specimen[V | Bottom]:
-    values: st.SearchStrategy[Any] = st.one_of(st.just(BOTTOM), inner.values)
-    return Specimen(f"Lifted({inner})", Lifted(inner.lattice), values, inner.steps + 1)
+def lifted(inner: Specimen[Any]) -> Specimen[Any]:
+    lattice: Lifted[Any] = Lifted(inner.lattice)
+    values = st.one_of(st.just(lattice.bottom), inner.values)
+    return Specimen(f"Lifted({inner})", lattice, values, inner.steps + 1)
 
 
 def dual(inner: Specimen[V], steps: int) -> Specimen[V]:
@@ -266,7 +266,7 @@ def test_a_top_that_nobody_gave_raises(lattice: Lattice[Any], advice: str) -> No
         (Flat(), BOTTOM, "⊥"),
         (Flat(), TOP, "⊤"),
         (Flat(), "a", "'a'"),
-        (Lifted(Powerset()), BOTTOM, "⊥"),
+        (Lifted(Powerset()), Lifted(Powerset()).bottom, "⊥"),
         (Lifted(Powerset()), frozenset("a"), "{a}"),
         (Dual(Powerset()), frozenset("a"), "{a}"),
         (Product(Flat(), Interval()), (1.0, (0, INFINITY)), "(1.0, [0, inf])"),
