@@ -31,12 +31,12 @@ def linear_model() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     return LinearModel(), (torch.rand(4, 4), torch.rand(4, 4))
 
 
-def gpt2() -> tuple[nn.Module, dict[str, Tensor | bool]]:
+def gpt2() -> tuple[nn.Module, tuple[Tensor]]:
     """GPT-2 with its 12 layers and 124 million parameters, on 64 tokens."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    model = GPT2LMHeadModel(GPT2Config()).eval()
-    return model, {"input_ids": torch.randint(50257, (1, 64)), "use_cache": False}
+    model = GPT2LMHeadModel(GPT2Config(use_cache=False)).eval()
+    return model, (torch.randint(50257, (1, 64)),)
 
 
 class Bottleneck(nn.Module):

@@ -363,7 +363,7 @@ class Aliases:
         self._check(op)
         return frozenset(
             storage
-            for effect, value in zip(op.effects.results, op.defines, strict=True)
+            for effect, value in zip(op.effects.results, op.defines)  # noqa: B905  # inputs have none
             if isinstance(effect, Fresh) and effect.uninitialised
             for storage in self.pointees(value)
         )

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from passes.alias import Aliases, Storage, StorageClass
 from passes.errors import ProgramError
 from passes.liveness import LiveAtExit, Liveness
-from passes.program import AliasOf, Op, OpKind, Program
+from passes.program import AliasOf, Op, Program
 
 
 @frozen
@@ -103,8 +103,7 @@ class GraphAnalyser:
         program = self.program
         liveness = Liveness.of(program, live_at_exit)
         stages = []
-        for op in _uncovered(program, liveness):
-            live = _live_ops(program, liveness, op)
+        for op, live in _uncovered(program, liveness):
             everything = LiveVariableVector(map(_variable, live))
             unique = LiveVariableVector(map(_variable, _one_per_storage(live, liveness.aliases)))
             stages.append(LiveStage(op.name, op.node, everything, unique))
@@ -124,33 +123,27 @@ def _variable(op: Op) -> LiveVariable:
     return LiveVariable(op.name, op.node, inplace)
 
 
-def _live_ops(program: Program, liveness: Liveness, op: Op) -> list[Op]:
-    """The ops of the outermost graph with a result live around `op`, in graph order."""
-    live = liveness.around(op)
-    return [
-        o for o in program.ops if o.kind is not OpKind.OUTPUT and not live.isdisjoint(o.results)
-    ]
+def _uncovered(program: Program, liveness: Liveness) -> list[tuple[Op, list[Op]]]:
+    """Ops with the ops live around them, where no other op has all of those and more; of
+    equal sets, the last.
 
-
-def _uncovered(program: Program, liveness: Liveness) -> list[Op]:
-    """The ops whose stage no other stage contains; of equal stages, the last.
-
-    A variable is live over one stretch of the graph, so a stage that lies inside any
-    other lies inside one of its neighbours.
+    A variable is live over one stretch of the graph, so a set that lies inside any other
+    lies inside one of its neighbours.
     """
-    sets: list[tuple[Op, frozenset[object]]] = []
+    definer = {value: op for op in program.ops for value in op.results}
+    stages: list[tuple[Op, frozenset[Op]]] = []
     for op in program.ops:
-        live = frozenset[object](liveness.around(op))
-        if sets and sets[-1][1] == live:
-            sets.pop()
-        sets.append((op, live))
+        live = frozenset(definer[value] for value in liveness.around(op) if value in definer)
+        if stages and stages[-1][1] == live:
+            stages.pop()
+        stages.append((op, live))
     return [
-        op
-        for number, (op, live) in enumerate(sets)
+        (op, sorted(live, key=lambda o: o.index))
+        for number, (op, live) in enumerate(stages)
         if not any(
-            live < sets[neighbour][1]
+            live < stages[neighbour][1]
             for neighbour in (number - 1, number + 1)
-            if 0 <= neighbour < len(sets)
+            if 0 <= neighbour < len(stages)
         )
     ]
 

@@ -482,7 +482,7 @@ def _shown(target: object) -> str:
     if isinstance(target, (OpOverload, HigherOrderOperator)):
         return str(target)
     module = (getattr(target, "__module__", "") or "torch").lstrip("_")
-    name = getattr(target, "__qualname__", None) or str(target)
+    name = getattr(target, "__name__", None) or str(target)
     return f"{'torch' if module.startswith('torch') else module}.{name}"
 
 

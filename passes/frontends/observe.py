@@ -66,7 +66,7 @@ class Signature:
     outputs: tuple[str, ...]
     statistics: str | None
     allocates_unwritten: bool
-    is_view: bool
+    reads_data: bool
 
     @property
     def quiet(self) -> bool:
@@ -87,7 +87,8 @@ def signature(operator: OpOverload) -> Signature:
         outputs=tuple(argument.name for argument in written if argument.is_out),
         statistics=None if written else RUNNING_STATISTICS.get(name),
         allocates_unwritten=name.startswith(("empty", "new_empty")),
-        is_view=operator.is_view,
+        # Views, and questions such as `x.device`, look at no element.
+        reads_data=not (operator.is_view or operator.namespace == "prim" or name[:4] == "sym_"),
     )
 
 
@@ -189,7 +190,7 @@ def _summary(calls: Sequence[Call]) -> Observation:
         inputs = {
             storage_of(tensor)
             for name, argument in call.arguments()
-            if name not in about.written and not about.is_view
+            if name not in about.written and about.reads_data
             for tensor in tensors_in(argument)
         }
         read |= inputs - seen.overwritten

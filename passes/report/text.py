@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from passes.alias import UNKNOWN, Aliases, Storage
@@ -105,7 +106,7 @@ def memory(result: Memory) -> Iterator[str]:
     if op.module:
         yield f"      module {op.module}"
     if op.source:
-        yield f"      {op.source}"
+        yield f"      {_place(op)}"
     figures = ", ".join(
         f"{_PLURAL[role]} {size(nbytes)}" for role, nbytes in result.entry_bytes.items()
     )
@@ -139,7 +140,12 @@ def _where(storage: Storage) -> str:
     """The module and line that allocate a storage."""
     if storage.op is None:
         return ""
-    return storage.op.module or storage.op.source
+    return storage.op.module or _place(storage.op)
+
+
+def _place(op: Op) -> str:
+    """The op's source line, its file relative to where the reader stands."""
+    return op.source.removeprefix(os.getcwd() + os.sep)
 
 
 def plot(levels: Sequence[int], width: int = 72, height: int = 6) -> Iterator[str]:

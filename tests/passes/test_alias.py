@@ -1,0 +1,334 @@
+"""Who shares storage, who does not, who writes: a tiny program for each claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import passes
+from passes import UNKNOWN
+from passes.program import Fresh, Origin
+from tests.passes.programs import classes, exported, ids, traced, value
+
+X = torch.rand(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("function", "shares"),
+    [
+        (lambda x: x.view(-1), True),
+        (lambda x: x.t(), True),
+        (lambda x: x[1:], True),
+        (lambda x: x.reshape(16), True),
+        (lambda x: x.t().reshape(16), False),
+        (lambda x: x.contiguous(), True),
+        (lambda x: x.t().contiguous(), False),
+        (lambda x: x.to(torch.float32), True),
+        (lambda x: x.to(torch.float64), False),
+        (lambda x: torch.dropout(x, 0.5, False), True),
+        (lambda x: torch.dropout(x, 0.5, True), False),
+        (lambda x: torch.atleast_2d(x), True),  # type: ignore[no-untyped-call]  # torch's own
+        (lambda x: torch.einsum("ij->ji", x), True),
+        (lambda x: x.expand(2, 4, 4), True),
+        (lambda x: x.clone(), False),
+        (lambda x: x + 0, False),
+        (lambda x: x.add_(1), True),
+        (lambda x: torch.add(x, 1, out=x), True),
+        (lambda x: x.detach(), True),
+        (lambda x: x.real, True),
+    ],
+)
+@pytest.mark.parametrize("capture", [traced, exported])
+def test_a_result_shares_its_operands_storage_or_not(
+    function: Callable[[Tensor], Tensor], shares: bool, capture: Callable[..., passes.Program]
+) -> None:
+    """The same claim for both captures, and the same truth on real tensors."""
+    real = torch.rand(4, 4)
+    truth = function(real).untyped_storage()._cdata == real.untyped_storage()._cdata
+    assert truth == shares
+
+    program = capture(function, X)
+    aliases = passes.aliases(program)
+    (x,) = [entry.value for entry in program.entry.values if entry.role.value == "input"]
+    (result,) = program.outputs
+    assert aliases.may_alias(x, result) == shares
+    assert aliases.must_alias(x, result) == shares
+
+
+def test_views_of_one_base_alias_each_other() -> None:
+    program = traced(lambda x: (x[:2].add_(1), x[2:]), X)
+
+    assert classes(program) == {"x": {"x", "getitem", "add_", "getitem_1"}}
+
+
+def test_separate_results_do_not_alias() -> None:
+    program = traced(lambda x: (x + 1, x + 1), X)
+    a, b = program.outputs
+
+    assert not passes.aliases(program).may_alias(a, b)
+
+
+def test_each_leaf_of_a_container_has_its_own_answer() -> None:
+    program = traced(lambda x: torch.max(x, dim=0), X)
+    (values, indices) = passes.aliases(program).storages(program.op("max_1"))
+
+    assert ids(values) == {"max_1[0]"}
+    assert ids(indices) == {"max_1[1]"}
+
+
+def test_inputs_that_share_storage_are_one_class() -> None:
+    base = torch.rand(4, 4)
+    program = traced(lambda a, b: (a.add_(1), b * 2), base[:2], base[2:])
+
+    assert classes(program)["a"] == {"a", "b", "add_"}
+    assert ids(passes.aliases(program).written_by(program.op("add_"))) == {"a"}
+
+
+def test_inputs_apart_stay_apart() -> None:
+    program = traced(lambda a, b: (a.add_(1), b * 2), X[:2].clone(), X[2:].clone())
+    a, b = [entry.value for entry in program.entry.values]
+
+    assert not passes.aliases(program).may_alias(a, b)
+
+
+def test_tied_parameters_are_one_class() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(8, 4)
+            self.head = nn.Linear(4, 8, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, ids: Tensor) -> Tensor:
+            result: Tensor = self.head(self.embed(ids))
+            return result
+
+    for source in (Tied(), fx.symbolic_trace(Tied())):
+        program = passes.load(source, torch.tensor([1, 2]))
+        parameters = [
+            found
+            for found in passes.aliases(program).classes
+            if found.storage.role is not None and found.storage.role.value == "parameter"
+        ]
+        assert [found.nbytes for found in parameters] == [8 * 4 * 4]
+
+
+def test_a_module_that_returns_two_views_of_one_new_tensor() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            h = x + 1
+            return h[:1], h.view(-1)
+
+    class Root(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.two = Two()
+
+        def forward(self, x: Tensor) -> Any:
+            return self.two(x)
+
+    class Leaves(fx.Tracer):
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            return True
+
+    root = Root()
+    program = passes.load(fx.GraphModule(root, Leaves().trace(root)), X)
+    first, second = program.outputs
+
+    assert passes.aliases(program).must_alias(first, second)
+    assert passes.aliases(program).pointees(first) == passes.aliases(program).pointees(second)
+
+
+def test_set_renames_what_later_uses_read() -> None:
+    """After `a.set_(b)`, `a` is another tensor: writing it writes b's storage."""
+
+    def swap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        before = a.view(-1)
+        a.set_(b)  # type: ignore[call-overload]  # a tensor will do
+        return before, a.add_(1)
+
+    program = traced(swap, torch.rand(4), torch.rand(4))
+    aliases = passes.aliases(program)
+    assert ids(aliases.written_by(program.op("add_"))) == {"b"}
+    before, after = program.outputs
+    assert aliases.must_alias(before, value(program, "a"))
+    assert not aliases.may_alias(before, after)
+
+
+def test_resize_keeps_the_storage_and_its_largest_size() -> None:
+    def grow(x: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        torch.add(torch.cat([x, x]), 1, out=out.resize_(8, 4))
+        return out
+
+    program = traced(grow, X)
+    (out,) = [c for c in passes.aliases(program).classes if c.id == "empty_like"]
+    assert out.nbytes == 8 * 4 * 4
+
+
+class TestWrites:
+    """Which storages an op writes, and what it only reads."""
+
+    def test_in_place_writes_its_storage(self) -> None:
+        program = traced(lambda x: x.view(-1).mul_(2), X)
+        assert ids(passes.aliases(program).written_by(program.op("mul_"))) == {"x"}
+
+    def test_reading_writes_nothing(self) -> None:
+        program = traced(lambda x: (x * 2).sum(), X)
+        assert not any(passes.aliases(program).written_by(op) for op in program.walk())
+
+    def test_out_writes_the_out_tensor_alone(self) -> None:
+        def into(x: Tensor) -> Tensor:
+            out = torch.zeros_like(x)
+            torch.mul(x, 2, out=out)
+            return out
+
+        program = traced(into, X)
+        assert ids(passes.aliases(program).written_by(program.op("mul"))) == {"zeros_like"}
+
+    @pytest.mark.parametrize("train", [True, False])
+    def test_batch_norm_writes_its_statistics_in_training_only(self, train: bool) -> None:
+        """Its schema is silent about them."""
+        module = fx.symbolic_trace(nn.Sequential(nn.BatchNorm1d(4)).train(train))
+        program = passes.load(module, X)
+        written = ids(passes.aliases(program).written_by(program.op("_0")))
+        statistics = {"self.0.running_mean", "self.0.running_var", "self.0.num_batches_tracked"}
+        assert written == (statistics if train else set())
+
+    def test_foreach_writes_every_tensor_of_its_list(self) -> None:
+        program = traced(lambda a, b: torch._foreach_add_([a, b], 1), X.clone(), X.clone())
+        assert ids(passes.aliases(program).written_by(program.op("_foreach_add_"))) == {"a", "b"}
+
+
+class TestOverwrites:
+    """Written in full and not read before: what holds the old content is gone."""
+
+    @pytest.mark.parametrize(
+        ("function", "overwrites"),
+        [
+            (lambda e, x: e.zero_(), True),
+            (lambda e, x: e.view(-1).fill_(1), True),
+            (lambda e, x: e.t().copy_(x), True),
+            (lambda e, x: e[0].zero_(), False),
+            (lambda e, x: e.add_(1), False),
+            (lambda e, x: e.copy_(e.t()), False),
+            (lambda e, x: e.masked_fill_(x > 0, 1), False),
+            (lambda e, x: torch.mul(x, 2, out=e), True),
+            (lambda e, x: torch.mul(e, 2, out=e), False),
+        ],
+    )
+    def test_in_full_or_not(
+        self, function: Callable[[Tensor, Tensor], Tensor], overwrites: bool
+    ) -> None:
+        def program_of(x: Tensor) -> Tensor:
+            return function(torch.empty_like(x), x)
+
+        program = traced(program_of, X)
+        aliases = passes.aliases(program)
+        found = {s.name for op in program.walk() for s in aliases.overwritten_by(op)}
+        assert found == ({"empty_like"} if overwrites else set())
+
+    def test_empty_is_uninitialised_and_zeros_is_not(self) -> None:
+        program = traced(lambda x: (torch.empty_like(x), torch.zeros_like(x)), X)
+        aliases = passes.aliases(program)
+        found = {s.name for op in program.walk() for s in aliases.uninitialised_by(op)}
+        assert found == {"empty_like"}
+
+
+class TestRegions:
+    """Sub-graphs: what branches return, what loops carry."""
+
+    def test_a_branch_may_return_an_alias_or_not(self) -> None:
+        def either(x: Tensor, flag: Tensor) -> Any:
+            return torch.cond(flag, lambda v: v.view(-1), lambda v: (v * 2).view(-1), (x,))
+
+        program = exported(either, X, torch.tensor(True))
+        aliases = passes.aliases(program)
+        (result,) = program.outputs
+        x = value(program, "args_0")
+        assert aliases.may_alias(result, x)
+        assert not aliases.must_alias(result, x)
+        (storages,) = aliases.storages(program.op("cond"))
+        assert ids(storages) == {"args_0", "cond/false/mul"}
+
+    def test_only_the_branchs_own_operands_alias(self) -> None:
+        """Not every operand of a `cond` is in its result's class."""
+
+        def either(x: Tensor, y: Tensor, flag: Tensor) -> Any:
+            return torch.cond(flag, lambda v, w: v + w, lambda v, w: w.view(4, 4), (x, y))
+
+        program = exported(either, X, X.clone(), torch.tensor(True))
+        aliases = passes.aliases(program)
+        (result,) = program.outputs
+        assert not aliases.may_alias(result, value(program, "args_0"))
+        assert aliases.may_alias(result, value(program, "args_1"))
+
+    def test_what_a_branch_writes_the_cond_writes(self) -> None:
+        def writes(x: Tensor, flag: Tensor) -> Any:
+            return torch.cond(flag, lambda v: v.add_(1).sum(), lambda v: v.sum(), (x,))
+
+        program = exported(writes, X, torch.tensor(True))
+        assert ids(passes.aliases(program).written_by(program.op("cond"))) == {"args_0"}
+
+    def test_iterations_of_a_loop_are_told_apart(self) -> None:
+        """The storage carried around is an earlier iteration's, not this one's."""
+        from torch._higher_order_ops import while_loop
+
+        def loop(x: Tensor) -> Any:
+            return while_loop(  # type: ignore[no-untyped-call]  # torch's own
+                lambda i, v: i < 3, lambda i, v: (i + 1, v * 2), (torch.tensor(0), x)
+            )
+
+        program = exported(loop, X)
+        aliases = passes.aliases(program)
+        mul = program.op("while_loop/body/mul")
+        carried = next(v for v in program.values if v.name == "while_loop/cond/arg1_1")
+        (new,) = mul.results
+        assert not aliases.may_alias(new, carried)
+        assert {s.name for s in aliases.pointees(carried)} == {
+            "args_0",
+            "while_loop/body/mul (earlier)",
+        }
+        assert not aliases.must_alias(carried, carried)
+
+
+def test_an_op_nothing_is_known_of_may_do_anything() -> None:
+    """No schema and no fake run: its result may be any storage, and it may write what it got."""
+
+    def mystery(x: Tensor) -> Tensor:
+        return torch.tensor(x.tolist())
+
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    y = graph.call_function(mystery, (x,))
+    graph.output(graph.call_method("add_", (y, 1)))
+    program = passes.load(fx.GraphModule(nn.Module(), graph), X)
+    aliases = passes.aliases(program)
+
+    (op,) = [o for o in program.assumed if o.effects.origin is Origin.ANYTHING][:1]
+    assert op.name == "mystery"
+    assert ids(aliases.written_by(op)) == {"x"}
+    (result,) = op.results
+    assert UNKNOWN in aliases.pointees(result)
+    assert aliases.may_alias(result, value(program, "x"))
+
+
+def test_what_the_data_decides_has_no_size() -> None:
+    program = traced(lambda x: torch.nonzero(x), X)
+    (effect,) = program.op("nonzero").effects.results
+
+    assert effect == Fresh(None)
+    assert [s.name for s in passes.memory(program).unsized] == ["nonzero"]
+
+
+def test_values_and_ops_of_another_program_are_refused() -> None:
+    one, other = traced(lambda x: x + 1, X), traced(lambda x: x + 1, X)
+
+    with pytest.raises(KeyError, match="not an op of"):
+        passes.aliases(one).storages(other.op("add"))
+    with pytest.raises(KeyError, match="not a value of"):
+        passes.aliases(one).pointees(value(other, "add"))
