@@ -11,9 +11,15 @@ constants come from the source's real state, so that ties and shared buffers are
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import sys
+import traceback
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -311,22 +317,39 @@ def _from_module(
             f"{name} needs example inputs: passes.load(model, x, ...); tensors on the meta "
             "device will do"
         )
+    # Export refuses some in-place writes for the sake of their gradients alone, so there
+    # is a second try; what it logs on the way to a refusal is in the refusal.
+    refused: Exception | None = None
+    for how, gradients in (("torch.export", torch.is_grad_enabled()), (_UNDER_NO_GRAD, False)):
+        try:
+            with torch.set_grad_enabled(gradients), _quiet():
+                exported = torch.export.export(module, tuple(args), dict(kwargs), strict=False)
+        except Exception as error:
+            refused = refused or error
+        else:
+            return _from_exported(exported, args, kwargs, how, name)
+    assert refused is not None
+    return _traced(module, args, kwargs, refused)
+
+
+_UNDER_NO_GRAD = "torch.export under no_grad"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what torch logs and prints on the way to a refusal; the error says it all.
+
+    What is printed in a capture that works may be the user's own, and goes to stderr.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    printed = io.StringIO()
     try:
-        exported = torch.export.export(module, tuple(args), dict(kwargs), strict=False)
-        return _from_exported(exported, args, kwargs, "torch.export", name)
-    except CaptureError:
-        raise
-    except Exception as error:
-        refused = error
-    # Export refuses some in-place writes for the sake of their gradients alone.
-    try:
-        with torch.no_grad():
-            exported = torch.export.export(module, tuple(args), dict(kwargs), strict=False)
-        return _from_exported(exported, args, kwargs, "torch.export under no_grad", name)
-    except CaptureError:
-        raise
-    except Exception:
-        return _traced(module, args, kwargs, refused)
+        with contextlib.redirect_stdout(printed):
+            yield
+        sys.stderr.write(printed.getvalue())
+    finally:
+        logging.disable(before)
 
 
 def _needs_inputs(module: nn.Module) -> bool:
@@ -373,11 +396,12 @@ def _first_line(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """The last line of the user's own code in a traceback."""
-    import traceback
-
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "/torch/" not in frame.filename and "/passes/" not in frame.filename
+        if not frame.filename.startswith(_NOT_THE_USERS)
     ]
     return f"    at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}\n" if own else ""
+
+
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))

@@ -1,0 +1,177 @@
+"""When values and storages live: golden tables next to tiny programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import passes
+from passes import Program
+from tests.passes.programs import exported, ids, traced
+
+X = torch.rand(4, 4)
+
+
+def _table(program: Program, live_at_exit: passes.LiveAtExit = "outputs") -> str:
+    liveness = passes.liveness(program, live_at_exit)
+
+    def names(values: frozenset[passes.Value]) -> str:
+        return "{" + ", ".join(sorted(value.name for value in values)) + "}"
+
+    return "\n".join(
+        f"{op.name} {names(liveness.before(op))} {names(liveness.after(op))}"
+        for op in program.walk()
+    )
+
+
+def _chain(x: Tensor) -> Tensor:
+    a = x * 2
+    b = a.view(-1)
+    b.add_(1)
+    c = a + 1
+    return c.sum()
+
+
+def test_values_die_at_their_last_use() -> None:
+    """`a` lives past its view `b`, for the sake of `c`; the result of `add_` is not used."""
+    assert _table(traced(_chain, X)) == "\n".join(
+        [
+            "x {x} {x}",
+            "mul {x} {mul}",
+            "view {mul} {mul, view}",
+            "add_ {mul, view} {mul}",
+            "add {mul} {add}",
+            "sum_1 {add} {sum_1}",
+            "output {sum_1} {sum_1}",
+        ]
+    )
+
+
+def test_everything_lives_to_the_end_of_a_training_step() -> None:
+    table = _table(traced(_chain, X), "all").splitlines()
+    assert table[-1].endswith("{add, add_, mul, sum_1, view, x}")
+
+
+def test_an_input_that_is_written_is_live_at_exit() -> None:
+    """The caller sees it; one that is only read is not."""
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        x.add_(y)
+        return y.sum()
+
+    program = traced(step, X.clone(), X.clone())
+    last = program.ops[-1]
+    assert {v.name for v in passes.liveness(program).after(last)} == {"x", "sum_1"}
+
+
+def test_an_input_written_through_a_view_is_live_at_exit() -> None:
+    program = traced(lambda x: x[0].zero_().sum(), X.clone())
+    assert "x" in {v.name for v in passes.liveness(program).after(program.ops[-1])}
+
+
+def test_a_storage_lives_as_long_as_any_view_of_it() -> None:
+    def views(x: Tensor) -> Tensor:
+        a = x * 2
+        v = a.view(-1)
+        b = x + 1
+        return b.sum() + v.sum()
+
+    program = traced(views, X)
+    liveness = passes.liveness(program)
+    (mul,) = [c for c in passes.aliases(program).classes if c.id == "mul"]
+    assert liveness.range(mul).intervals == ((program.op("mul").index, program.op("sum_2").index),)
+    assert ids(liveness.classes(program.op("sum_1"))) == {"add", "sum_1", "mul"}
+
+
+def test_a_dead_result_lives_at_its_op_alone() -> None:
+    def dead(x: Tensor) -> Tensor:
+        x * 3
+        return x + 1
+
+    program = traced(dead, X)
+    (mul,) = [c for c in passes.aliases(program).classes if c.id == "mul"]
+    live = passes.liveness(program).range(mul)
+    assert (live.first, live.last) == (1, 1)
+    assert 1 in live
+    assert 2 not in live
+
+
+def test_containers_keep_all_their_leaves() -> None:
+    """`getitem` uses the whole container, so both halves live until the last of them."""
+
+    def halves(x: Tensor) -> Tensor:
+        parts = torch.unbind(x * 2)
+        first = parts[0] + 1
+        return first + parts[1]
+
+    program = traced(halves, torch.rand(2, 4))
+    live = passes.liveness(program).after(program.op("add"))
+    assert {"unbind[0]", "unbind[1]"} <= {v.name for v in live}
+
+
+class TestRegions:
+    """Inside sub-graphs and around them."""
+
+    @staticmethod
+    def _cond() -> Program:
+        def either(x: Tensor, flag: Tensor) -> Any:
+            kept = x * 3
+            found = torch.cond(flag, lambda v: (v * 2).sin(), lambda v: v.cos(), (x,))
+            return found + kept
+
+        return exported(either, X, torch.tensor(True))
+
+    def test_what_is_used_afterwards_lives_through_both_branches(self) -> None:
+        program = self._cond()
+        liveness = passes.liveness(program)
+        for name in ("cond/true/sin", "cond/false/cos"):
+            assert "mul" in {v.name for v in liveness.before(program.op(name))}
+
+    def test_one_branchs_values_are_not_live_in_the_other(self) -> None:
+        program = self._cond()
+        live = passes.liveness(program).classes(program.op("cond/false/cos"))
+        assert not {i for i in ids(live) if i.startswith("cond/true")}
+
+    def test_a_branchs_result_lives_on_as_the_conds(self) -> None:
+        program = self._cond()
+        (sin,) = [c for c in passes.aliases(program).classes if c.id == "cond/true/sin"]
+        live = passes.liveness(program).range(sin)
+        assert program.op("cond/true/sin").index in live
+        assert program.op("cond/false/cos").index not in live
+        assert program.op("add").index in live
+
+    def test_before_a_cond_is_before_its_branches(self) -> None:
+        program = self._cond()
+        before = passes.liveness(program).before(program.op("cond"))
+        assert {v.name for v in before} == {"args_0", "args_1", "mul"}
+
+    def test_regions_are_held_while_they_run(self) -> None:
+        """A region's input lives to its end though its last use is earlier."""
+        program = self._cond()
+        live = passes.liveness(program).before(program.op("cond/true/sin"))
+        assert "cond/true/args_0" in {v.name.rsplit("_1", 1)[0] for v in live}
+
+
+def test_points_can_be_asked_in_any_order() -> None:
+    class Deep(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(20):
+                x = x.relu() + x
+            return x
+
+    program = passes.load(Deep(), X)
+    liveness = passes.liveness(program)
+    ops = list(program.walk())
+    forward = [(liveness.before(op), liveness.after(op)) for op in ops]
+    backward = [(liveness.before(op), liveness.after(op)) for op in reversed(ops)]
+    jumps = [(liveness.before(op), liveness.after(op)) for op in ops[::7] + ops[::3]]
+    assert forward == backward[::-1]
+    assert jumps == [*forward[::7], *forward[::3]]
+
+
+def test_an_unknown_exit_is_refused() -> None:
+    with pytest.raises(ValueError, match="'outputs' or 'all'"):
+        passes.liveness(traced(_chain, X), "some")  # type: ignore[arg-type]  # on purpose
