@@ -132,10 +132,11 @@ def _progress(what: str, patience: float = 2.0) -> Iterator[None]:
     """Say on stderr that work goes on, once it has taken longer than `patience` seconds."""
     done = threading.Event()
     started = time.monotonic()
+    stream = sys.stderr  # capturing a model redirects it for a while
 
     def report() -> None:
         while not done.wait(patience):
-            print(f"{what}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+            print(f"{what}: {time.monotonic() - started:.0f} s", file=stream, flush=True)
 
     watcher = threading.Thread(target=report, daemon=True)
     watcher.start()

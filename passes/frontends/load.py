@@ -345,7 +345,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             yield
         sys.stderr.write(printed.getvalue())
     finally:
