@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch._ops import OpOverload
 
-from passes.frontends.observe import OVERWRITERS, RUNNING_STATISTICS, signature
+from passes.frontends.observe import OVERWRITERS, signature
 from passes.program import (
     AliasOf,
     Effects,
@@ -35,6 +34,16 @@ MAY_ALIAS_UNANNOTATED = frozenset(
     """.split()
 )
 """Operators that may return an argument or a view of one though their schema is silent."""
+
+
+ALWAYS_VIEWS = frozenset(
+    """
+    view transpose permute t numpy_T slice select narrow split split_with_sizes chunk unbind
+    tensor_split hsplit vsplit dsplit unsqueeze squeeze expand expand_as diagonal as_strided
+    detach unfold alias movedim swapaxes swapdims view_as view_as_real view_as_complex
+    """.split()
+)
+"""View operators that never copy."""
 
 
 def anything(operands: int, sizes: Sequence[int | None]) -> Effects:
@@ -69,17 +78,11 @@ def declared(
     bytes of each result if fresh, `given` the arguments whose values are known.
     """
     about = signature(operator)
-    if operator.namespace not in ("aten", "prims", "prim") and torch.Tag.pt2_compliant_tag not in (
-        operator.tags
-    ):
-        # A custom operator's schema is its author's promise; torch holds only compliant
-        # ones to it.
+    if not about.trusted:
         return anything(operands, sizes)
     written = set(about.written)
-    if about.name in RUNNING_STATISTICS and not written:
-        switch = RUNNING_STATISTICS[about.name]
-        if not switch or given.get(switch, True):
-            written = {"running_mean", "running_var"}
+    if about.statistics is not None and (not about.statistics or given.get(about.statistics, True)):
+        written |= {"running_mean", "running_var"}
     writes = frozenset(p for name in written for p in positions.get(name, ()))
     return Effects(
         results=tuple(
@@ -117,6 +120,6 @@ def _result(
     ]
     if not sources:
         return fresh
-    if len(sources) == 1 and alias.is_write:
+    if len(sources) == 1 and (alias.is_write or about.name in ALWAYS_VIEWS):
         return AliasOf((sources[0],))
     return OneOf((fresh, *(AliasOf((p,)) for p in sources)))

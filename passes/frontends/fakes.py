@@ -11,12 +11,14 @@ Storages are known by identity.  An address may be reused once a storage is free
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError
@@ -74,8 +76,16 @@ def _device(device: torch.device) -> str:
     return name
 
 
+def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor inside those of functorch's transforms, which have no storage."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def storage_of(tensor: torch.Tensor) -> int:
     """The identity of a tensor's storage, valid while the tensor lives."""
+    tensor = unwrapped(tensor)
     if tensor.layout is not torch.strided:
         # Sparse tensors have several storages; the tensor stands for all of them.
         return id(tensor)
@@ -85,6 +95,7 @@ def storage_of(tensor: torch.Tensor) -> int:
 
 def nbytes_of(tensor: torch.Tensor) -> int | None:
     """Bytes of the tensor's whole storage; None if the run decides."""
+    tensor = unwrapped(tensor)
     if tensor.layout is not torch.strided:
         return None
     return known_int(tensor.untyped_storage().nbytes())
@@ -114,6 +125,8 @@ class World:
         self._meta_bases: dict[int, torch.Tensor] = {}
         self._alive: list[object] = []
         self._memo: dict[int, object] = {}
+        self._begins: list[int] = []  # of real storages in memory, ascending
+        self._memory: dict[int, tuple[int, int]] = {}  # begin -> end, identity
 
     def tensor(self, real: torch.Tensor) -> torch.Tensor:
         """The fake of a real tensor; fakes share storage exactly where reals do."""
@@ -121,9 +134,34 @@ class World:
         if isinstance(known, torch.Tensor):
             return known
         self._alive.append(real)
+        if is_lazy(real):
+            raise CaptureError(
+                "a parameter is lazy and has no shape yet: call the model once, then load it"
+            )
+        self._refuse_overlap(real)
         fake = self._from_meta(real) if real.is_meta or self.is_fake(real) else self._from(real)
         self._memo[id(real)] = fake
         return fake
+
+    def _refuse_overlap(self, real: torch.Tensor) -> None:
+        """Two storages over the same memory, as numpy makes them, cannot be told apart."""
+        if real.is_meta or self.is_fake(real) or real.layout is not torch.strided:
+            return
+        storage = real.untyped_storage()
+        begin, end = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+        if begin == end or self._memory.get(begin) == (end, storage._cdata):
+            return
+        place = bisect_left(self._begins, begin)
+        before = self._memory[self._begins[place - 1]][0] if place else begin
+        after = self._begins[place] if place < len(self._begins) else end
+        if before > begin or after < end:
+            raise CaptureError(
+                "two of the inputs, parameters and buffers are different storages over the "
+                "same memory (from numpy, or by pointer), so writes to one cannot be "
+                "followed to the other: clone one of them"
+            )
+        self._begins.insert(place, begin)
+        self._memory[begin] = end, storage._cdata
 
     def is_fake(self, tensor: torch.Tensor) -> bool:
         return isinstance(tensor, torch._subclasses.FakeTensor)
@@ -136,7 +174,14 @@ class World:
                 f"a {type(real).__qualname__} is among the inputs or the state; tensor "
                 "subclasses wrap other tensors, and analysis needs plain ones"
             )
-        return self.mode.from_tensor(real, static_shapes=True)
+        try:
+            return self.mode.from_tensor(real, static_shapes=True)
+        except Exception as error:
+            raise CaptureError(
+                f"a tensor among the inputs or the state has no fake: {type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}. Lazy, quantized and "
+                "nested tensors cannot be analysed"
+            ) from error
 
     def _from_meta(self, source: torch.Tensor) -> torch.Tensor:
         """A fake like a meta tensor, or like one of another fake world.
@@ -153,14 +198,13 @@ class World:
             )
         key = storage_of(source)
         device = self.device if source.is_meta and self.device else source.device
-        base = self._meta_bases.get(key)
         with self.mode:
-            if base is None or base.dtype != source.dtype:
-                bytes_needed = nbytes_of(source)
-                count = -(-(bytes_needed or 0) // source.dtype.itemsize)
-                base = torch.empty(count, dtype=source.dtype, device=device)
-                self._meta_bases[key] = base
-            return torch.as_strided(base, size, stride, offset)  # type: ignore[arg-type]  # no None
+            if key not in self._meta_bases:
+                count = nbytes_of(source) or 0
+                self._meta_bases[key] = torch.empty(count, dtype=torch.uint8, device=device)
+            storage = self._meta_bases[key].untyped_storage()
+            fake = torch.empty(0, dtype=source.dtype, device=device)
+            return fake.set_(storage, offset, size, stride)  # type: ignore[arg-type]  # no None
 
     def value(self, real: object) -> object:
         """A pytree of inputs with each tensor replaced by its fake."""
@@ -185,8 +229,14 @@ class World:
             return known
         for tensor in module_tensors(real).values():
             self.tensor(tensor)
-        with FakeCopyMode(self.mode):
-            fake: nn.Module = copy.deepcopy(real, self._memo)
+        try:
+            with FakeCopyMode(self.mode):
+                fake: nn.Module = copy.deepcopy(real, self._memo)
+        except Exception as error:
+            raise CaptureError(
+                f"a {type(real).__qualname__} cannot be copied ({type(error).__name__}: {error}), "
+                "and analysis runs copies of modules, never the user's own"
+            ) from error
         return fake
 
     def like(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -205,12 +255,28 @@ class World:
 
 def module_tensors(module: nn.Module) -> Mapping[str, torch.Tensor]:
     """Every tensor a module can reach by attribute, by dotted name: parameters, buffers,
-    and plain attributes.  A tensor under several names is listed under each."""
+    and attributes, in lists, tuples and dicts too.  A tensor under several names is listed
+    under each."""
     found: dict[str, torch.Tensor] = {}
     for prefix, child in module.named_modules(remove_duplicate=False):
         start = f"{prefix}." if prefix else ""
         for store in (child._parameters, child._buffers, vars(child)):
-            for name, tensor in store.items():
-                if isinstance(tensor, torch.Tensor):
-                    found[start + name] = tensor
+            for name, attribute in store.items():
+                if store is not vars(child) or name not in _STORES:
+                    found.update(_reached(start + name, attribute))
     return found
+
+
+_STORES = frozenset(vars(nn.Module()))
+"""Where `nn.Module` itself keeps parameters, buffers, modules and hooks."""
+
+
+def _reached(name: str, attribute: object) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(attribute, torch.Tensor):
+        yield name, attribute
+    elif isinstance(attribute, (list, tuple)):
+        for number, part in enumerate(attribute):
+            yield from _reached(f"{name}[{number}]", part)
+    elif isinstance(attribute, dict):
+        for key, part in attribute.items():
+            yield from _reached(f"{name}[{key!r}]", part)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -42,7 +42,7 @@ from passes.frontends.fakes import (
     tensors_in,
     type_of,
 )
-from passes.frontends.observe import QUIET, Observation, Observer
+from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
 from passes.frontends.regions import REGION_OPERATORS, Regions
 from passes.program import (
     AliasOf,
@@ -130,7 +130,7 @@ class Walk:
     def attribute(self, name: str, real: torch.Tensor, module: nn.Module) -> Value:
         """The entry value of a tensor attribute; one value per tensor, however often named."""
         if id(real) not in self.attributes:
-            owner = module.get_submodule(name.rpartition(".")[0])
+            owner = module.get_submodule(name.partition("[")[0].rpartition(".")[0])
             is_buffer = name.rpartition(".")[2] in owner._buffers
             role = (
                 Role.PARAMETER
@@ -281,7 +281,18 @@ class Walk:
                 f"while it runs, at node {node.name}; which tensor later calls see cannot be "
                 "followed. Write into the tensor (copy_), or return it and pass it in"
             )
-        return self.observed(node, path, env, operands, result, seen)
+        if isinstance(node.target, str) or not is_torchs(node.target):
+            self.find_hidden(node)
+        return self.observed(node, path, env, operands, given_out(node, env, result), seen)
+
+    def find_hidden(self, node: fx.Node) -> None:
+        """Tensors that a node used though nobody gave them to it exist at entry."""
+        if node.op != "call_method":
+            found = [
+                t for t in hidden_state(self.observer.calls) if storage_of(t) not in self.owners
+            ]
+            for number, tensor in enumerate(found):
+                self.entry(f"{node.name} state {number}", Role.CONSTANT, tensor)
 
     def observed(
         self,
@@ -307,13 +318,23 @@ class Walk:
 
         writes = overwrites = frozenset[int]()
         resizes: tuple[tuple[int, int | None], ...] = ()
-        if seen is not QUIET:
-            written = [identity for identity in seen.written if identity in self.owners]
+        leaves = tensors_in(result)
+        strided = all(
+            fake is None or fake.layout is torch.strided
+            for fake in (*leaves, *(self.fakes.get(operand.index) for operand in operands))
+        )
+        if seen.opaque or not strided:
+            return self.opaque(node, path, operands, result)
+        if seen is not QUIET or "out" in node.kwargs:
+            out = (self.storages.get(v.index) for v in leaf_values(node.kwargs.get("out"), env))
+            moved = {storage_of(tensor) for tensor in seen.moved}
+            touched = {*seen.written, *(out if not is_empty(node) else ())}
+            written = [identity for identity in touched if identity in self.owners]
             writes = frozenset(p for s in written for p in among_operands(s))
             overwrites = frozenset(
                 p for s in written if s in seen.overwritten for p in positions[s]
             )
-            resizes = tuple(self.resized(written, positions))
+            resizes = tuple(self.resized({*written, *moved} & positions.keys(), positions))
 
         effects: list[ResultEffect] = []
         own: dict[int, int] = {}
@@ -330,7 +351,6 @@ class Walk:
                 effects.append(Fresh(nbytes_of(leaf), identity in seen.unwritten))
             return self.value(name, leaf)
 
-        leaves = tensors_in(result)
         name = "/".join((*path, node.name)) if path else node.name
         names = leaf_names(name, len(leaves))
         values = tuple([begin(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
@@ -358,14 +378,26 @@ class Walk:
                 reads=frozenset(range(len(operands))) - overwrites,
                 writes=writes,
                 overwrites=overwrites,
+                origin=Origin.OBSERVED if seen.trusted else Origin.DECLARED,
                 resizes=resizes,
             ),
             tuple(renames),
         )
         return op, Bound(result, values)
 
+    def opaque(
+        self, node: fx.Node, path: tuple[str, ...], operands: list[Value], result: object
+    ) -> tuple[Op, Bound]:
+        """The op for a node whose storages fake tensors do not show: sparse, quantized."""
+        leaves = tensors_in(result)
+        names = leaf_names("/".join((*path, node.name)) if path else node.name, len(leaves))
+        values = tuple([self.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
+        effects = anything(len(operands), [nbytes_of(leaf) for leaf in leaves])
+        op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
+        return op, Bound(result, values)
+
     def resized(
-        self, written: Sequence[int], positions: Mapping[int, list[int]]
+        self, written: Iterable[int], positions: Mapping[int, list[int]]
     ) -> Iterator[tuple[int, int | None]]:
         """`(operand position, bytes now)` for written storages that changed their size."""
         for identity in written:
@@ -436,6 +468,10 @@ class Walk:
             before.append(current)
         lines = [f"    {n.format_node()}" for n in reversed(before)]
         text = str(error).strip().splitlines() or [type(error).__name__]
+        advice = "Are these the inputs the model is called with?"
+        if "convert all Tensors to FakeTensors" in str(error):
+            text = ["it uses a tensor from outside the graph"]
+            advice = "Make that tensor an input, a parameter or a buffer of the model"
         stack = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
         return "\n".join(
             [
@@ -444,7 +480,7 @@ class Walk:
                 f"    {node.format_node()}",
                 f"    ^^^ {type(error).__name__}: {text[0]}",
                 *(f"    {line}" for line in stack[-2:]),
-                "Are these the inputs the model is called with?",
+                advice,
             ]
         )
 
@@ -473,8 +509,31 @@ def is_about_fakes(error: Exception) -> bool:
     """Whether an op failed for want of data rather than because the program is wrong."""
     text = str(error)
     return isinstance(error, RuntimeError) and (
-        "FakeTensor" in text or "data pointer" in text or "fake impl" in text
+        "FakeTensor" in text
+        or "data pointer" in text
+        or "fake impl" in text
+        or "data is not allocated yet" in text
     )
+
+
+def is_torchs(target: object) -> bool:
+    """Whether a function is torch's or Python's own, and so has no tensors of its own."""
+    module = getattr(target, "__module__", None) or "torch"
+    return module.partition(".")[0] in ("torch", "_operator", "builtins", "math")
+
+
+def is_empty(node: fx.Node) -> bool:
+    """Whether a node is `empty(out=...)`, which writes nothing."""
+    return getattr(node.target, "__name__", "").startswith("empty")
+
+
+def given_out(node: fx.Node, env: Mapping[fx.Node, Bound], result: object) -> object:
+    """A node's result; the tensor itself where it was given as `out=`.
+
+    Some composite operators leave `out` aside when they run on fake tensors.
+    """
+    out = evaluated(node.kwargs.get("out"), env)
+    return out if isinstance(out, torch.Tensor) and isinstance(result, torch.Tensor) else result
 
 
 @cache
@@ -523,11 +582,14 @@ def program_of(
         if node.op == "call_module":
             world.module(module.get_submodule(node.target))
     grad = torch.is_grad_enabled()
+    depth = torch._C._functorch.get_dynamic_layer_stack_depth()
     try:
         with torch.no_grad(), world.mode, walk.observer:
             ops, returned = walk.graph(module, bound, ())
     finally:
-        torch.set_grad_enabled(grad)  # a graph may contain nodes that switch it
+        # A graph may contain nodes that switch these, and end between them.
+        torch.set_grad_enabled(grad)
+        torch._C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
     return Program(
         name=name,
         capture=capture,

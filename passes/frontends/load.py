@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export._tree_utils import reorder_kwargs
+from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils._pytree import tree_flatten, tree_leaves
 
@@ -88,12 +89,13 @@ def source_name(source: object) -> str:
 def _from_file(
     path: str, args: Sequence[object], kwargs: Mapping[str, object], trust: bool
 ) -> Program:
-    if not zipfile.is_zipfile(path):
+    if "\0" in path or not zipfile.is_zipfile(path):
         # Opened only to tell a missing file from a foreign one.
         try:
             open(path, "rb").close()
-        except OSError as error:
-            raise CaptureError(f"cannot read {path}: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CaptureError(f"cannot read {path}: {reason}") from error
         raise CaptureError(
             f"{path} is not a .pt2 file (they are zip archives): save one with "
             "torch.export.save(torch.export.export(model, inputs), path)"
@@ -145,6 +147,11 @@ def _from_exported(
             recorded_value = node.meta.get("val")
             real = next(examples) if given is not None else recorded_value
             _check_input(node.name, real, recorded_value)
+            if isinstance(spec.arg, ConstantArgument) and spec.arg.value != real:
+                raise CaptureError(
+                    f"input {node.name} is {real!r}; the program was captured for "
+                    f"{spec.arg.value!r}, which is part of it"
+                )
         elif spec.kind is InputKind.TOKEN:
             real = None
         else:
@@ -174,18 +181,19 @@ def _from_exported(
 def _flat_inputs(
     exported: ExportedProgram, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> list[object]:
-    leaves, spec = tree_flatten((args, kwargs))
-    if spec != exported.call_spec.in_spec:
-        try:
-            leaves = list(torch.export.unflatten._reorder_kwargs_and_flatten(args, kwargs))  # type: ignore[attr-defined]  # tried for what it is worth
-        except Exception:
-            wanted = [n.name for n in exported.graph.nodes if n.op == "placeholder"]
-            users = [name for name in wanted if name in exported.graph_signature.user_inputs]
-            if len(leaves) != len(users):
-                raise CaptureError(
-                    f"the program takes {len(users)} inputs ({', '.join(map(str, users))}) and "
-                    f"was given {len(leaves)}"
-                ) from None
+    """The user's inputs in the order of the placeholders."""
+    expected = exported.call_spec.in_spec
+    names = ", ".join(map(str, exported.graph_signature.user_inputs))
+    try:
+        leaves, spec = tree_flatten((args, reorder_kwargs(kwargs, expected) if kwargs else {}))
+    except ValueError as error:
+        raise CaptureError(f"these inputs do not fit the program ({names}): {error}") from error
+    if spec != expected:
+        raise CaptureError(
+            f"the program takes {expected.num_leaves} inputs ({names}) and was given "
+            f"{spec.num_leaves}, or they are nested otherwise: it was exported for "
+            f"{expected}"
+        )
     return list(leaves)
 
 
@@ -368,6 +376,7 @@ def _traced(
     name = type(module).__name__
     tracer = fx.Tracer()
     tracer.record_stack_traces = True
+    own = set(vars(module))
     try:
         graph_module = fx.GraphModule(module, tracer.trace(module), name)
         return _from_graph(
@@ -388,6 +397,10 @@ def _traced(
             "  Python that branches on tensor data, or state of its own, has to go: see "
             "torch.cond and torch.export's errors; or load a part of the model that can be"
         ) from refused
+    finally:
+        # Tracing hangs constants it meets on the module, which is the user's.
+        for added in vars(module).keys() - own:
+            delattr(module, added)
 
 
 def _first_line(error: BaseException) -> str:

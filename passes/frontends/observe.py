@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
 import torch
@@ -30,6 +31,9 @@ OVERWRITERS = frozenset(
 
 RUNNING_STATISTICS = {
     "batch_norm": "training",
+    "_native_batch_norm_legit": "training",
+    "batch_norm_gather_stats": "",
+    "batch_norm_gather_stats_with_counts": "",
     "native_batch_norm": "training",
     "_batch_norm_impl_index": "training",
     "cudnn_batch_norm": "training",
@@ -37,8 +41,8 @@ RUNNING_STATISTICS = {
     "instance_norm": "use_input_stats",
     "batch_norm_update_stats": "",
 }
-"""Operators that write `running_mean` and `running_var`, unannotated, when the named
-argument is true (always, where there is none)."""
+"""Operators that write `running_mean` and `running_var`, whatever their schema says, just
+when the named argument is true (always, where there is none)."""
 
 WRITTEN_ONLY_IF_GIVEN = {
     f"_fused_{optimizer}_": {"grads": "grad_scale"}
@@ -56,6 +60,17 @@ MOVES_STORAGE = frozenset("set_ set_data resize_ resize_as_ _resize_output_".spl
 """Operators after which a tensor may have another storage, or a storage another size."""
 
 
+CLONES_STORAGE = frozenset(
+    "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy".split()
+)
+"""Operators whose result is as large as the whole storage of their first argument."""
+
+REDUCES_IN_PLACE = frozenset(
+    "mse_loss smooth_l1_loss soft_margin_loss binary_cross_entropy".split()
+)
+"""Losses whose reduced result keeps the storage of the unreduced one."""
+
+
 @frozen
 class Signature:
     """What an operator's schema says of writing, worked out once per operator."""
@@ -67,11 +82,21 @@ class Signature:
     statistics: str | None
     allocates_unwritten: bool
     reads_data: bool
+    moves: bool
+    trusted: bool
+    opaque: bool
 
     @property
     def quiet(self) -> bool:
         """Nothing here to look at after a call."""
-        return not (self.written or self.statistics is not None or self.allocates_unwritten)
+        return not (
+            self.written
+            or self.statistics is not None
+            or self.allocates_unwritten
+            or self.moves
+            or self.opaque
+            or not self.trusted
+        )
 
 
 @cache
@@ -79,17 +104,37 @@ def signature(operator: OpOverload) -> Signature:
     """The signature of an operator, from its schema and the corrections above."""
     schema = operator._schema
     name = schema.name.rpartition("::")[2]
-    written = [a for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    moves = name in MOVES_STORAGE
+    # Giving a tensor another storage, or a storage another size, writes no element.
+    silent = moves or name.startswith("empty")
+    written = [
+        argument
+        for argument in schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write and not silent
+    ]
+    statistics = RUNNING_STATISTICS.get(name)
+    annotated = [a.name for a in written if statistics is None or a.name[:8] != "running_"]
     return Signature(
         name=name,
         arguments=tuple(argument.name for argument in schema.arguments),
-        written=tuple(argument.name for argument in written),
+        written=tuple(annotated),
         outputs=tuple(argument.name for argument in written if argument.is_out),
-        statistics=None if written else RUNNING_STATISTICS.get(name),
+        statistics=statistics,
         allocates_unwritten=name.startswith(("empty", "new_empty")),
         # Views, and questions such as `x.device`, look at no element.
         reads_data=not (operator.is_view or operator.namespace == "prim" or name[:4] == "sym_"),
+        moves=moves,
+        trusted=is_trusted(operator),
+        # Fake tensors are never quantized.
+        opaque=name.startswith(("quantize_per", "dequantize", "_empty_affine_quantized")),
     )
+
+
+def is_trusted(operator: OpOverload) -> bool:
+    """Whether torch holds an operator to its schema.  A custom operator without the tag is
+    its author's promise alone."""
+    own = operator.namespace in ("aten", "prims", "prim", "higher_order", "rngprims")
+    return own or torch.Tag.pt2_compliant_tag in operator.tags
 
 
 @define(eq=False)
@@ -108,12 +153,12 @@ class Call:
 
     def written(self) -> Iterator[torch.Tensor]:
         """The tensors this call writes."""
-        names: tuple[str, ...] = signature(self.operator).written
-        switch = signature(self.operator).statistics
+        about = signature(self.operator)
+        names = about.written
         given = dict(self.arguments())
-        if switch is not None and (not switch or given.get(switch)):
-            names = ("running_mean", "running_var")
-        conditions = WRITTEN_ONLY_IF_GIVEN.get(signature(self.operator).name, {})
+        if about.statistics is not None and (not about.statistics or given.get(about.statistics)):
+            names = (*names, "running_mean", "running_var")
+        conditions = WRITTEN_ONLY_IF_GIVEN.get(about.name, {})
         for name in names:
             if name not in conditions or given.get(conditions[name]) is not None:
                 yield from tensors_in(given.get(name))
@@ -132,6 +177,8 @@ class Observation:
     overwritten: set[int] = field(factory=set)
     unwritten: set[int] = field(factory=set)
     moved: list[torch.Tensor] = field(factory=list)
+    trusted: bool = True
+    opaque: bool = False
 
 
 QUIET = Observation()
@@ -156,6 +203,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         about = signature(func)
         if about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
+        elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
+            _grow_to_truth(about.name, args, result)
         self.calls.append(Call(func, args, kwargs, result))
         if not about.quiet:
             self.loud = True
@@ -177,6 +226,35 @@ def _as_copies(result: object, args: Sequence[object]) -> object:
     if isinstance(result, tuple):
         return tuple(_as_copies(part, args) for part in result)
     return result
+
+
+def _grow_to_truth(name: str, args: Sequence[object], result: object) -> None:
+    """Give a fake result the storage size that the real kernel gives it."""
+    first = args[0]
+    if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
+        return
+    if name in CLONES_STORAGE:
+        wanted = nbytes_of(first)
+    elif result.dim() == 0:
+        shapes = [tensor.shape for tensor in tensors_in(list(args[:2]))]
+        wanted = known_int(prod(torch.broadcast_shapes(*shapes)) * result.element_size())  # type: ignore[no-untyped-call]  # torch's own
+    else:
+        return
+    if wanted is not None and wanted > (nbytes_of(result) or 0):
+        result.untyped_storage().resize_(wanted)
+
+
+def hidden_state(calls: Sequence[Call]) -> list[torch.Tensor]:
+    """Tensors that calls use and no call in the log has made: the node's own state."""
+    made: set[int] = set()
+    found: dict[int, torch.Tensor] = {}
+    for call in calls:
+        for _, argument in call.arguments():
+            for tensor in tensors_in(argument):
+                if storage_of(tensor) not in made:
+                    found.setdefault(storage_of(tensor), tensor)
+        made |= {storage_of(tensor) for tensor in tensors_in(call.result)} - found.keys()
+    return list(found.values())
 
 
 def _summary(calls: Sequence[Call]) -> Observation:
@@ -205,7 +283,9 @@ def _summary(calls: Sequence[Call]) -> Observation:
         seen.unwritten -= full
         if about.allocates_unwritten:
             seen.unwritten |= {storage_of(t) for t in tensors_in(call.result)} - storages
-        if about.name in MOVES_STORAGE:
+        seen.trusted &= about.trusted
+        seen.opaque |= about.opaque
+        if about.moves:
             seen.moved += tensors_in(call.args[0])
     return seen
 

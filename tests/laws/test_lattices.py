@@ -216,6 +216,28 @@ def test_widening_leaves_keys_and_components_alone_that_did_not_grow() -> None:
     assert both.widen(((0, 0), (3, 3)), ((0, 1), (3, 3)), 1) == ((0, INFINITY), (3, 3))
 
 
+def test_widening_is_not_asked_of_keys_that_did_not_grow() -> None:
+    """Even a widening that always leaps leaves them where they are."""
+
+    @frozen
+    class Leaps(Interval):
+        def widen(self, old: Any, new: Any, visits: int) -> Any:
+            return self.top
+
+    lattice: MapOf[str, Any] = MapOf(Leaps())
+    wide = lattice.widen({"x": (0, 1), "y": (2, 2)}, {"x": (0, 2), "y": (2, 2)}, 1)
+    assert wide == {"x": (-INFINITY, INFINITY), "y": (2, 2)}
+
+
+def test_an_empty_interval_is_bottom() -> None:
+    """Numbers that two intervals do not share are none, not an interval upside down."""
+    lattice = Interval()
+    assert lattice.of(3, 2) is BOTTOM
+    assert lattice.of(3, 3) == (3, 3)
+    assert lattice.meet((0, 1), (5, 6)) is BOTTOM
+    assert lattice.meet((0, 5), (5, 6)) == (5, 5)
+
+
 def test_flat_keeps_numbers_of_different_types_apart() -> None:
     """1, 1.0 and True are three constants, alone and inside a map."""
     lattice: Flat[Any] = Flat()

@@ -1,0 +1,235 @@
+"""Where schemas, fake kernels or captures mislead: each case was once answered wrongly."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import passes
+from passes import CaptureError
+from passes.program import Origin
+from tests.passes.programs import ids, traced
+
+X = torch.rand(4, 6)
+
+
+def _written(program: passes.Program) -> set[str]:
+    aliases = passes.aliases(program)
+    return set().union(*(ids(aliases.written_by(op)) for op in program.walk()))
+
+
+def _calls(module: nn.Module) -> fx.GraphModule:
+    """A graph that calls a module as a leaf."""
+    root = nn.Module()
+    root.inner = module
+    graph = fx.Graph()
+    graph.output(graph.call_module("inner", (graph.placeholder("x"),)))
+    return fx.GraphModule(root, graph)
+
+
+class TestInputs:
+    def test_keywords_are_bound_by_name_not_by_order(self) -> None:
+        class Model(nn.Module):
+            def forward(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+                b.add_(1)
+                return x + a
+
+        exported = torch.export.export(Model(), (X,), {"a": X[:, :1], "b": X[0]})
+        program = passes.load(exported, X, b=X[0].clone(), a=X[:, :1].clone())
+        assert {e.name: e.nbytes for e in program.entry.values} == {"x": 96, "a": 16, "b": 24}
+        with pytest.raises(CaptureError, match="do not fit the program"):
+            passes.load(exported, X, c=X, a=X)
+
+    def test_a_constant_of_the_capture_cannot_be_another(self) -> None:
+        class Model(nn.Module):
+            def forward(self, x: Tensor, flag: bool = True) -> Tensor:
+                return x.view(-1).add_(1) if flag else x.clone()
+
+        exported = torch.export.export(Model(), (X, True))
+        passes.load(exported, X, True)
+        with pytest.raises(CaptureError, match=r"flag is False; .* captured for True"):
+            passes.load(exported, X, False)
+
+    def test_meta_views_of_different_dtypes_share_storage(self) -> None:
+        base = torch.empty(40, device="meta")
+        program = traced(lambda a, b: (a.add_(1), b * 1), base[:4], base.view(torch.int32)[2:6])
+        assert len({entry.storage for entry in program.entry.values}) == 1
+
+    def test_storages_over_the_same_memory_are_refused(self) -> None:
+        array = X.numpy()
+        with pytest.raises(CaptureError, match="same memory"):
+            traced(
+                lambda a, b: a.add_(1) + b,
+                torch.from_numpy(array),
+                torch.from_numpy(array),
+            )
+
+    @pytest.mark.parametrize(
+        "tensor",
+        [
+            torch.nested.nested_tensor([torch.rand(2, 3)]),
+            torch.quantize_per_tensor(X, 0.1, 0, torch.qint8),
+        ],
+    )
+    def test_tensors_without_a_fake_are_refused(self, tensor: Tensor) -> None:
+        with pytest.raises(CaptureError, match="has no fake"):
+            traced(lambda a: a + 1, tensor)
+
+
+class TestWrites:
+    def test_a_tensor_in_a_modules_list_is_written(self) -> None:
+        class Holder(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.held = [torch.zeros(6)]
+
+            def forward(self, x: Tensor) -> Tensor:
+                self.held[0].add_(1)
+                return x + self.held[0]
+
+        assert _written(passes.load(_calls(Holder()), X)) == {"self.inner.held[0]"}
+
+    def test_a_tensor_in_an_object_of_a_module_is_written(self) -> None:
+        class Box:
+            def __init__(self) -> None:
+                self.inside = torch.zeros(6)
+
+        class Holder(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.box = Box()
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.box.inside.add_(x[0])
+
+        program = passes.load(_calls(Holder()), X)
+        assert _written(program) == {"inner state 0"}
+        assert ids(passes.aliases(program).storages(program.op("inner"))[0]) == {"inner state 0"}
+
+    @pytest.mark.parametrize("train", [True, False])
+    def test_batch_norm_with_out_writes_statistics_too(self, train: bool) -> None:
+        def norm(x: Tensor, m: Tensor, v: Tensor, o: Tensor, a: Tensor, b: Tensor) -> Any:
+            return torch.native_batch_norm(x, None, None, m, v, train, 0.1, 1e-5, out=(o, a, b))
+
+        inputs = [torch.rand(2, 3, 4), torch.rand(3), torch.rand(3), torch.empty(2, 3, 4)]
+        inputs += [torch.empty(3 if train else 0), torch.empty(3 if train else 0)]
+        assert _written(traced(norm, *inputs)) == {"o", "a", "b", *("mv" if train else "")}
+
+    def test_out_is_written_and_returned_whatever_the_fake_kernel_does(self) -> None:
+        out = torch.empty((), dtype=torch.int64)
+        program = traced(lambda a, o: torch.linalg.matrix_rank(a, out=o), X, out)
+        assert _written(program) == {"o"}
+        (result,) = program.outputs
+        assert ids(passes.aliases(program).storages(program.ops[-2])[0]) == {"o"}
+        assert result.name == "linalg_matrix_rank"
+
+    def test_moving_a_storage_writes_nothing(self) -> None:
+        assert _written(traced(lambda a, b: a.set_(b), X[0].clone(), X[1].clone())) == set()
+        assert _written(traced(lambda a: a.resize_(2, 2), X.clone())) == set()
+
+    def test_fused_optimizers_write_gradients_only_to_unscale_them(self) -> None:
+        def step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, n: Tensor) -> Any:
+            torch._fused_adam_(
+                [p], [g], [m], [v], [], [n],
+                lr=0.1, beta1=0.9, beta2=0.99, weight_decay=0.0, eps=1e-8,
+                amsgrad=False, maximize=False,
+            )  # fmt: skip
+
+        assert _written(traced(step, *(torch.rand(3) for _ in range(4)), torch.ones(()))) == {
+            "p",
+            "m",
+            "v",
+        }
+
+    def test_sparse_tensors_may_do_anything(self) -> None:
+        """Their parts are storages no fake shows."""
+        program = traced(lambda s: s.values().add_(1), X.to_sparse().coalesce())
+        assert {op.effects.origin for op in program.assumed} == {Origin.ANYTHING}
+        assert "s" in _written(program)
+
+    def test_a_custom_operator_is_taken_at_its_word_and_counted(self) -> None:
+        with torch.library._scoped_library("corners", "DEF") as library:
+            library.define("lies(Tensor a) -> Tensor")
+            library.impl("lies", lambda a: a.add(1), "CompositeExplicitAutograd")
+            program = traced(lambda a: torch.ops.corners.lies(a), X)
+            assert [op.name for op in program.assumed] == ["lies"]
+
+
+class TestBytes:
+    @pytest.mark.parametrize(
+        ("function", "nbytes"),
+        [
+            (lambda x, s: torch.slice_scatter(x[:4], s, 0, 0, 2), 400),
+            (lambda x, s: nn.functional.mse_loss(x, x), 400),
+            (lambda x, s: nn.functional.mse_loss(x, x, reduction="none"), 400),
+            (lambda x, s: x[:4].clone(), 160),
+        ],
+    )
+    def test_results_are_as_large_as_the_real_kernel_makes_them(
+        self, function: Any, nbytes: int
+    ) -> None:
+        real = torch.rand(10, 10)
+        result = function(real, torch.rand(2, 10))
+        assert result.untyped_storage().nbytes() == nbytes
+        assert passes.memory(traced(function, real, torch.rand(2, 10))).timeline[-1] == nbytes
+
+    def test_the_answer_does_not_depend_on_what_was_loaded_before(self) -> None:
+        def scatter(x: Tensor, s: Tensor) -> Tensor:
+            return torch.as_strided_scatter(x, s, (2, 10), (10, 1))
+
+        inputs = torch.rand(10, 10)[:4], torch.rand(2, 10)
+        peaks = [passes.memory(traced(scatter, *inputs)).peak_bytes for _ in range(3)]
+        assert peaks == [400, 400, 400]
+
+
+class TestTheUsersProcess:
+    def test_a_transform_left_open_is_closed(self) -> None:
+        class Mapped(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                mapped: Tensor = torch.vmap(lambda row: row.view(-1).mul_(2))(x)
+                return mapped
+
+        program = passes.load(torch.export.export(Mapped(), (X,)))
+        assert _written(program) == {"x"}
+        assert torch.rand(1).shape == (1,)
+
+    def test_tracing_leaves_no_constant_on_the_module(self) -> None:
+        class Model(nn.Module):
+            def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+                return x + torch.arange(6), torch.zeros(x.shape[0])
+
+        model = Model()
+        before = set(vars(model))
+        passes.load(model, torch.empty(4, 6, device="meta"))
+        assert set(vars(model)) == before
+
+    def test_a_module_that_cannot_be_copied_says_so(self) -> None:
+        class Locked(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.lock = threading.Lock()
+
+            def forward(self, x: Tensor) -> Tensor:
+                return x * 2
+
+        with pytest.raises(CaptureError, match="Locked cannot be copied"):
+            passes.load(_calls(Locked()), X)
+
+    def test_lazy_parameters_are_asked_to_become_real(self) -> None:
+        with pytest.raises(CaptureError, match="call the model once"):
+            passes.load(_calls(nn.LazyLinear(3)), X)
+
+    def test_a_tensor_from_outside_the_graph_is_named(self) -> None:
+        outside = torch.ones(6)
+
+        def uses(x: Tensor) -> Tensor:
+            return x + outside
+
+        graph = fx.Graph()
+        graph.output(graph.call_function(uses, (graph.placeholder("x"),)))
+        with pytest.raises(CaptureError, match="a tensor from outside the graph"):
+            passes.load(fx.GraphModule(nn.Module(), graph), X)
