@@ -26,6 +26,7 @@ from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.lattices import (
     BOTTOM,
+    NOTHING,
     TOP,
     Bits,
     Bottom,
@@ -35,6 +36,7 @@ from dataflow.lattices import (
     Interval,
     Lifted,
     MapOf,
+    Nothing,
     Powerset,
     Product,
     Top,
@@ -45,9 +47,9 @@ from dataflow.solve import DidNotConverge, TransferError, solve
 from dataflow.text import NotationError, TextGraph, TextNode, parse
 
 __all__ = [
-    "BOTTOM", "TOP", "UNREACHED", "Analysis", "Backward", "Bits", "Bottom", "Chain", "Copy",
-    "CopyKind", "DidNotConverge", "Dual", "Flat", "Flow", "FlowGraph", "Forward", "Interval",
-    "Lattice", "LatticeError", "LawBroken", "Lifted", "MapOf", "NotationError",
+    "BOTTOM", "NOTHING", "TOP", "UNREACHED", "Analysis", "Backward", "Bits", "Bottom", "Chain",
+    "Copy", "CopyKind", "DidNotConverge", "Dual", "Flat", "Flow", "FlowGraph", "Forward",
+    "Interval", "Lattice", "LatticeError", "LawBroken", "Lifted", "MapOf", "NotationError", "Nothing",
     "PointResults", "Powerset", "Product", "Results", "SparseBackward", "SparseForward",
     "TextGraph", "TextNode", "Top", "TransferError", "Unreached", "UnreachedError",
     "ValueResults", "check_lattice", "parse", "solve", "verify",

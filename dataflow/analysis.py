@@ -108,9 +108,13 @@ class _Dense(Analysis[N, V]):
             initial[start] = self.boundary()
 
         def evaluate(block: int, values: list[V]) -> Sequence[V]:
-            value = values[0]
-            for node in blocks[block][::step]:
-                value = transfer(nodes[node], value)
+            value, node = values[0], blocks[block][0]
+            try:
+                for node in blocks[block][::step]:
+                    value = transfer(nodes[node], value)
+            except Exception as error:
+                error.add_note(f"while analysing {nodes[node]}")
+                raise
             return [value] * len(onward[block])
 
         def name(block: int) -> str:

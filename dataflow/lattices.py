@@ -24,10 +24,12 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Extreme(Enum):
-    """The two added elements: `BOTTOM` below and `TOP` above all ordinary values."""
+    """Added elements: `BOTTOM` below and `TOP` above all ordinary values, and `NOTHING`
+    below another lattice's bottom."""
 
     BOTTOM = "⊥"
     TOP = "⊤"
+    NOTHING = "nothing"
 
     def __repr__(self) -> str:
         return self.name
@@ -35,7 +37,9 @@ class Extreme(Enum):
 
 BOTTOM: Final = Extreme.BOTTOM
 TOP: Final = Extreme.TOP
+NOTHING: Final = Extreme.NOTHING
 Bottom = Literal[Extreme.BOTTOM]
+Nothing = Literal[Extreme.NOTHING]
 Top = Literal[Extreme.TOP]
 
 
@@ -194,8 +198,8 @@ class Flat(Lattice["T | Bottom | Top"], Generic[T]):
 
 
 @frozen
-class Lifted(Lattice["V | Bottom"], Generic[V]):
-    """Another lattice with a new least element `BOTTOM` put under it.
+class Lifted(Lattice["V | Nothing"], Generic[V]):
+    """Another lattice with a new least element `NOTHING` put under it.
 
     "Nothing known yet" becomes a value of its own, apart from the inner bottom.
     """
@@ -203,37 +207,37 @@ class Lifted(Lattice["V | Bottom"], Generic[V]):
     inner: Lattice[V]
 
     @property
-    def bottom(self) -> V | Bottom:
-        return BOTTOM
+    def bottom(self) -> V | Nothing:
+        return NOTHING
 
     @property
-    def top(self) -> V | Bottom:
+    def top(self) -> V | Nothing:
         return self.inner.top
 
-    def join(self, a: V | Bottom, b: V | Bottom) -> V | Bottom:
-        if a is BOTTOM:
+    def join(self, a: V | Nothing, b: V | Nothing) -> V | Nothing:
+        if a is NOTHING:
             return b
-        if b is BOTTOM:
+        if b is NOTHING:
             return a
         return self.inner.join(a, b)
 
-    def meet(self, a: V | Bottom, b: V | Bottom) -> V | Bottom:
-        if a is BOTTOM or b is BOTTOM:
-            return BOTTOM
+    def meet(self, a: V | Nothing, b: V | Nothing) -> V | Nothing:
+        if a is NOTHING or b is NOTHING:
+            return NOTHING
         return self.inner.meet(a, b)
 
-    def leq(self, a: V | Bottom, b: V | Bottom) -> bool:
-        if a is BOTTOM:
+    def leq(self, a: V | Nothing, b: V | Nothing) -> bool:
+        if a is NOTHING:
             return True
-        return b is not BOTTOM and self.inner.leq(a, b)
+        return b is not NOTHING and self.inner.leq(a, b)
 
-    def widen(self, old: V | Bottom, new: V | Bottom, visits: int) -> V | Bottom:
-        if old is BOTTOM or new is BOTTOM:
+    def widen(self, old: V | Nothing, new: V | Nothing, visits: int) -> V | Nothing:
+        if old is NOTHING or new is NOTHING:
             return new
         return self.inner.widen(old, new, visits)
 
-    def show(self, value: V | Bottom) -> str:
-        return BOTTOM.value if value is BOTTOM else self.inner.show(value)
+    def show(self, value: V | Nothing) -> str:
+        return NOTHING.value if value is NOTHING else self.inner.show(value)
 
 
 @frozen

@@ -17,12 +17,13 @@ class Order:
     """Ranks of constraints, and where the loops are.
 
     `sequence[rank]` is a constraint.  `loops` are the outermost loops as rank ranges.
-    `heads` are the unknowns through which loops feed back: facts are widened there.
+    `feedback` has `(constraint, unknown)` where a loop feeds back into what was read
+    before: facts are widened there, and only there.
     """
 
     sequence: Sequence[int]
     loops: frozenset[range]
-    heads: frozenset[int]
+    feedback: frozenset[tuple[int, int]]
 
     @property
     def parts(self) -> list[range]:
@@ -49,6 +50,10 @@ def weak_topological_order(
         for unknown in inputs:
             readers[unknown].append(constraint)
     successors = [[r for unknown in outputs for r in readers[unknown]] for outputs in writes]
+    predecessors: list[list[int]] = [[] for _ in reads]
+    for constraint, following in enumerate(successors):
+        for reader in following:
+            predecessors[reader].append(constraint)
 
     sequence: list[int] = []
     loops: list[range] = []
@@ -56,20 +61,22 @@ def weak_topological_order(
         start = len(sequence)
         pending = [outer]  # strongly connected parts still to be ordered, last first
         while pending:
-            head, *body = pending.pop()
+            component = pending.pop()
+            head = _head(component, predecessors)
             sequence.append(head)
+            body = [constraint for constraint in component if constraint != head]
             pending.extend(reversed(_components(body, successors)))
         if len(outer) > 1 or outer[0] in successors[outer[0]]:
             loops.append(range(start, len(sequence)))
 
     rank = {constraint: number for number, constraint in enumerate(sequence)}
-    heads = frozenset(
-        unknown
+    feedback = frozenset(
+        (constraint, unknown)
         for constraint, outputs in enumerate(writes)
         for unknown in outputs
         if any(rank[reader] <= rank[constraint] for reader in readers[unknown])
     )
-    return Order(sequence, frozenset(loops), heads)
+    return Order(sequence, frozenset(loops), feedback)
 
 
 def _feeds_only_onward(
@@ -83,6 +90,15 @@ def _feeds_only_onward(
             if seen[unknown]:
                 return False
     return True
+
+
+def _head(component: list[int], predecessors: Sequence[Sequence[int]]) -> int:
+    """Where a loop is entered: the first of its constraints that is fed from outside."""
+    inside = set(component)
+    for constraint in component:
+        if not inside.issuperset(predecessors[constraint]):
+            return constraint
+    return component[0]
 
 
 def _components(members: list[int], successors: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -19,7 +19,14 @@ from typing import Generic, TypeVar
 
 from attrs import define, field
 
-from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, System, Unreached
+from dataflow.analysis import (
+    UNREACHED,
+    Analysis,
+    Backward,
+    Forward,
+    System,
+    Unreached,
+)
 from dataflow.graph import Flow
 
 N = TypeVar("N")
@@ -109,25 +116,37 @@ class PointResults(Results[N, V]):
         start = self.states[block]
         if start is UNREACHED:
             raise UnreachedError(f"no execution reaches {node}")
-        nodes = self.flow.blocks[block]
+        length = len(self.flow.blocks[block])
         if isinstance(self.analysis, Backward):
-            nodes, position = nodes[::-1], len(nodes) - position
-        stride = isqrt(len(nodes)) + 1
+            position = length - position
+        stride = isqrt(length) + 1
         if block not in self._marks:
+            nodes = self._in_direction(block, 0, length)
             self._marks[block] = list(islice(self._run(start, nodes), 0, None, stride))
         number, offset = divmod(position, stride)
         if self._stretch is None or self._stretch[:2] != (block, number):
-            part = nodes[number * stride : (number + 1) * stride]
-            facts = list(self._run(self._marks[block][number], part))
+            nodes = self._in_direction(block, number * stride, min((number + 1) * stride, length))
+            facts = list(self._run(self._marks[block][number], nodes))
             self._stretch = (block, number, facts)
         return self._stretch[2][offset]
+
+    def _in_direction(self, block: int, begin: int, end: int) -> Sequence[int]:
+        """Nodes of a block from `begin` to `end`, as the analysis goes through it."""
+        nodes = self.flow.blocks[block]
+        if isinstance(self.analysis, Backward):
+            return nodes[len(nodes) - end : len(nodes) - begin][::-1]
+        return nodes[begin:end]
 
     def _run(self, fact: V, nodes: Sequence[int]) -> Iterator[V]:
         analysis = self.analysis
         assert isinstance(analysis, (Forward, Backward))
         yield fact
         for node in nodes:
-            fact = analysis.transfer(self.flow.nodes[node], fact)
+            try:
+                fact = analysis.transfer(self.flow.nodes[node], fact)
+            except Exception as error:
+                error.add_note(f"while analysing {self.flow.nodes[node]}")
+                raise
             yield fact
 
     def rows(self) -> Iterator[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Generic, TypeVar, overload
 
 from dataflow.analysis import (
@@ -74,7 +75,7 @@ def fixpoint(
     """`(state per unknown, number of evaluations)` of the least solution of a system."""
     order = weak_topological_order(system.reads, system.writes, len(system.initial))
     sequence = order.sequence
-    sweep = _Sweep(system, lattice, order.heads, limit)
+    sweep = _Sweep(system, lattice, order.feedback, limit)
     try:
         for ranks in order.parts:
             if ranks in order.loops:
@@ -83,7 +84,8 @@ def fixpoint(
                 for rank in ranks:
                     sweep.step(sequence[rank])
     except Exception as error:
-        error.add_note(f"while analysing {system.constraint_name(sweep.at)}")
+        if not getattr(error, "__notes__", ()):  # a dense analysis has named the node
+            error.add_note(f"while analysing {system.constraint_name(sweep.at)}")
         raise
     return sweep.state, sweep.visits
 
@@ -109,57 +111,58 @@ def _settle(sweep: _Sweep[V], loop: list[int]) -> None:
 
 
 class _Sweep(Generic[V]):
-    """The state being solved for, and how it changes.
-
-    Constraints read `known` and write `state`: one list, but for `descend`.
-    """
+    """The state being solved for, and how it changes."""
 
     def __init__(
         self,
         system: System[V],
         lattice: Lattice[V],
-        heads: frozenset[int],
+        feedback: frozenset[tuple[int, int]],
         limit: int,
-        known: list[V | Unreached] | None = None,
     ) -> None:
-        self.system, self.lattice, self.heads, self.limit = system, lattice, heads, limit
+        self.system, self.lattice, self.feedback, self.limit = system, lattice, feedback, limit
         self.reads, self.writes, self.evaluate = system.reads, system.writes, system.evaluate
         self.state = list(system.initial)
-        self.known = self.state if known is None else known
         self.at = 0
         self.visits = 0
         self.widened = False
         self.growth: dict[int, deque[V]] = {}
         self.times: dict[int, int] = {}
 
-    def step(self, constraint: int) -> Sequence[int]:
-        """Evaluate one constraint and join what it says; the unknowns that grew.
-
-        Nothing is said while something it reads is unreached.
-        """
-        targets = self.writes[constraint]
-        if not targets:
-            return ()
-        known, state = self.known, self.state
+    def contributions(self, constraint: int) -> Sequence[V]:
+        """What a constraint says of each unknown it writes, in order; nothing while
+        something it reads is unreached."""
+        state = self.state
         values: list[V] = []
         for unknown in self.reads[constraint]:
-            value = known[unknown]
+            value = state[unknown]
             if value is UNREACHED:
                 return ()
             values.append(value)
         self.visits += 1
         self.at = constraint
         facts = self.evaluate(constraint, values)
-        if len(facts) != len(targets):
-            raise TransferError(f"transfer gave {len(facts)} facts where {len(targets)} are needed")
+        if len(facts) != len(self.writes[constraint]):
+            raise TransferError(
+                f"transfer gave {len(facts)} facts where {len(self.writes[constraint])} are needed"
+            )
+        return facts
+
+    def step(self, constraint: int) -> Sequence[int]:
+        """Evaluate one constraint and join what it says; the unknowns that grew."""
+        targets = self.writes[constraint]
+        if not targets:
+            return ()
+        state = self.state
         grown: list[int] = []
-        for unknown, new in zip(targets, facts):  # noqa: B905  # lengths were just compared
+        facts = self.contributions(constraint)
+        for unknown, new in zip(targets, facts):  # noqa: B905  # no facts, or as many
             old = state[unknown]
             if old is not UNREACHED:
                 if self.lattice.leq(new, old):
                     continue
                 new = self.lattice.join(old, new)
-                if unknown in self.heads:
+                if (constraint, unknown) in self.feedback:
                     new = self.widen(unknown, old, new)
             state[unknown] = new
             grown.append(unknown)
@@ -182,19 +185,29 @@ class _Sweep(Generic[V]):
         return wide
 
     def descend(self, loop: list[int]) -> None:
-        """Recompute a widened loop once from its own answer.
+        """Recompute each unknown of a widened loop once, in order, from its own answer.
 
-        Sound for monotone transfers: the least solution is below both.  An unknown that
-        would not shrink keeps its fact.
+        Sound for monotone transfers: the state covers all equations before and after each
+        step.  An unknown that would not shrink keeps its fact.
         """
         self.widened = False
         inside = {unknown for constraint in loop for unknown in self.writes[constraint]}
-        again = _Sweep(self.system, self.lattice, frozenset(), self.limit, known=self.state)
-        for constraint, outputs in enumerate(self.writes):
-            if not inside.isdisjoint(outputs):
-                again.step(constraint)
-        self.visits += again.visits
-        for unknown in inside:
-            new, old = again.state[unknown], self.state[unknown]
+        # In the order they are read: what feeds a constraint shrinks before what it feeds.
+        order = (u for c in loop for u in (*self.reads[c], *self.writes[c]) if u in inside)
+        for unknown in dict.fromkeys(order):
+            new = self.system.initial[unknown]
+            for writer, position in self.writers[unknown]:
+                for said in self.contributions(writer)[position : position + 1]:
+                    new = said if new is UNREACHED else self.lattice.join(new, said)
+            old = self.state[unknown]
             if new is not UNREACHED and old is not UNREACHED and self.lattice.leq(new, old):
                 self.state[unknown] = new
+
+    @cached_property
+    def writers(self) -> list[list[tuple[int, int]]]:
+        """Per unknown, the constraints that write it, each with the position it has there."""
+        found: list[list[tuple[int, int]]] = [[] for _ in self.state]
+        for constraint, outputs in enumerate(self.writes):
+            for position, unknown in enumerate(outputs):
+                found[unknown].append((constraint, position))
+        return found

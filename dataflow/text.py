@@ -22,9 +22,9 @@ from dataflow.graph import Flow, straight_lines
 _LINE = re.compile(
     r"""^\s*(?:(?P<label>[\w.]+)\s*:\s*)?
         (?:(?P<results>[\w.,\s]+?)\s*=\s*)?
-        (?P<word>[^\s=]+)
-        (?P<operands>(?:\s+[^\s>]+)*?)\s*
-        (?:->\s*(?P<targets>[\w.,\s]+))?$""",
+        (?P<word>(?!->)[^\s=:>,]+)
+        (?P<operands>(?:[\s,]+(?!->)[^\s=:>,]+)*)\s*
+        (?:->\s*(?P<targets>[\w.][\w.,\s]*))?$""",
     re.VERBOSE,
 )
 

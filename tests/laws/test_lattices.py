@@ -288,7 +288,7 @@ def test_a_top_that_nobody_gave_raises(lattice: Lattice[Any], advice: str) -> No
         (Flat(), BOTTOM, "⊥"),
         (Flat(), TOP, "⊤"),
         (Flat(), "a", "'a'"),
-        (Lifted(Powerset()), Lifted(Powerset()).bottom, "⊥"),
+        (Lifted(Powerset()), Lifted(Powerset()).bottom, "nothing"),
         (Lifted(Powerset()), frozenset("a"), "{a}"),
         (Dual(Powerset()), frozenset("a"), "{a}"),
         (Product(Flat(), Interval()), (1.0, (0, INFINITY)), "(1.0, [0, inf])"),

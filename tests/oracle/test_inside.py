@@ -184,7 +184,7 @@ def check_exact_bytes(truths: Sequence[Truth]) -> None:
 # ------------------------------------------------------------------------------------- captures
 
 
-@define
+@define(slots=False)
 class Case:
     """A captured program, and the values of its placeholders for several runs."""
 
@@ -196,6 +196,7 @@ class Case:
     inputs: list[Any]
     """What the source is called with, in the first run."""
 
+    @functools.cached_property
     def truths(self) -> list[Truth]:
         program = passes.load(self.source, *self.inputs)
         assert not program.assumed
@@ -421,6 +422,8 @@ BOTH = [[torch.tensor(p), X, Y] for p in (True, False)]
 FOUR = [[torch.tensor(p), torch.tensor(q), X] for p in (True, False) for q in (True, False)]
 TIMES = [[torch.tensor(count), X, Y] for count in (0, 1, 2, 3, 5)]
 GRID = [[torch.tensor(m), torch.tensor(n), X] for m in (0, 1, 2, 3) for n in (0, 1, 2, 3)]
+DIGITS = [*product((0, 1, 2), (0, 5, 7)), *product((3,), range(27))]
+CHOICES = [[torch.tensor(m), torch.tensor(n), X] for m, n in DIGITS]
 MIXED = [[torch.tensor(p), torch.tensor(n), X] for p in (True, False) for n in (0, 1, 2, 3)]
 
 
@@ -448,6 +451,10 @@ loops = _of(TIMES)
 
 two_loops = _of(GRID)
 """A program of two counts and an input."""
+
+loop_with_choices = _of(CHOICES)
+"""A program of a count, a number and an input: the digits of the number, in base 3, are what its
+iterations choose by."""
 
 branch_and_loop = _of(MIXED)
 """A program of a predicate, a count and an input."""
@@ -746,73 +753,75 @@ def while_condition_hands_on(n: Any, x: Any, y: Any) -> Any:
     return call("while_loop", again, step, (n, n > 0, x), (), near=n)[2].sin()
 
 
-@loops
-def while_after_while(n: Any, x: Any, y: Any) -> Any:
-    (a,) = while_loop(lambda a: (a + 1,), n, x)
-    b, c = while_loop(lambda a, b: (a * 2, a), n, a, y + 1)
+@two_loops
+def while_after_while(m: Any, n: Any, x: Any) -> Any:
+    (a,) = while_loop(lambda a: (a + 1,), m, x)
+    b, c = while_loop(lambda a, b: (a * 2, a), n, a, x + 1)
     return a + b + c
 
 
-@two_loops
-def while_in_while(m: Any, n: Any, x: Any) -> Any:
-    def body(a: Any, n: Any) -> Any:
-        return (while_loop(lambda b: (b + 1,), n, a * 2)[0],)
+@loop_with_choices
+def while_in_while(n: Any, choices: Any, x: Any) -> Any:
+    def body(choices: Any, a: Any) -> Any:
+        return choices // 3, while_loop(lambda b: (b + 1,), choices % 3, a * 2)[0]
 
-    return while_loop(body, m, x + 1, extra=[n])[0].sin()
-
-
-@two_loops
-def while_in_while_directly(m: Any, n: Any, x: Any) -> Any:
-    def body(a: Any, n: Any) -> Any:
-        return (while_loop(lambda b: (b + 1,), n, a)[0],)
-
-    return while_loop(body, m, x, extra=[n])[0].sin()
+    return while_loop(body, n, choices, x + 1)[1].sin()
 
 
-@two_loops
-def while_in_while_unchanged(m: Any, n: Any, x: Any) -> Any:
-    def body(a: Any, n: Any) -> Any:
-        b, c = while_loop(lambda b, c: (b, b + c), n, a, a)
-        return (b + c,)
+@loop_with_choices
+def while_in_while_directly(n: Any, choices: Any, x: Any) -> Any:
+    def body(choices: Any, a: Any) -> Any:
+        return choices // 3, while_loop(lambda b: (b + 1,), choices % 3, a)[0]
 
-    return while_loop(body, m, x + 1, extra=[n])[0].sin()
+    return while_loop(body, n, choices, x)[1].sin()
 
 
-@two_loops
-def while_in_while_shifts(m: Any, n: Any, x: Any) -> Any:
-    def body(a: Any, b: Any, n: Any) -> Any:
-        c, d = while_loop(lambda c, d: (c + d, c), n, a, b)
-        return d, c
+@loop_with_choices
+def while_in_while_unchanged(n: Any, choices: Any, x: Any) -> Any:
+    def body(choices: Any, a: Any) -> Any:
+        b, c = while_loop(lambda b, c: (b, b + c), choices % 3, a, a)
+        return choices // 3, b + c
 
-    a, b = while_loop(body, m, x + 1, x + 2, extra=[n])
+    return while_loop(body, n, choices, x + 1)[1].sin()
+
+
+@loop_with_choices
+def while_in_while_shifts(n: Any, choices: Any, x: Any) -> Any:
+    def body(choices: Any, a: Any, b: Any) -> Any:
+        c, d = while_loop(lambda c, d: (c + d, c), choices % 3, a, b)
+        return choices // 3, d, c
+
+    _, a, b = while_loop(body, n, choices, x + 1, x + 2)
     return (a + b).sin()
 
 
-@branch_and_loop
-def cond_in_while(p: Any, n: Any, x: Any) -> Any:
-    def body(a: Any, p: Any) -> Any:
-        return (cond(p, lambda a: a.repeat(2, 1)[:4], lambda a: a.sin().cos(), a)[0],)
+@loop_with_choices
+def cond_in_while(n: Any, choices: Any, x: Any) -> Any:
+    def body(choices: Any, a: Any) -> Any:
+        def yes(a: Any) -> Any:
+            return a.repeat(2, 1)[:4]
 
-    return while_loop(body, n, x + 1, extra=[p])[0].sin()
+        return choices // 3, cond(choices % 3 > 0, yes, lambda a: a.sin().cos(), a)[0]
+
+    return while_loop(body, n, choices, x + 1)[1].sin()
 
 
-@branch_and_loop
-def cond_in_while_view_or_fresh(p: Any, n: Any, x: Any) -> Any:
-    def body(a: Any, b: Any, p: Any) -> Any:
-        kept = cond(p, lambda a: a.t(), lambda a: (a * 2).t(), a)[0].t()
-        return kept, a
+@loop_with_choices
+def cond_in_while_view_or_fresh(n: Any, choices: Any, x: Any) -> Any:
+    def body(choices: Any, a: Any, b: Any) -> Any:
+        kept = cond(choices % 3 > 0, lambda a: a.t(), lambda a: (a * 2).t(), a)[0].t()
+        return choices // 3, kept, a
 
-    a, b = while_loop(body, n, x, x + 1, extra=[p])
+    _, a, b = while_loop(body, n, choices, x, x + 1)
     return a.sin() + b
 
 
-@branch_and_loop
-def cond_in_while_that_turns(p: Any, n: Any, x: Any) -> Any:
-    # The predicate is another one in every iteration.
-    def body(p: Any, a: Any) -> Any:
-        return p.logical_not(), cond(p, lambda a: a + 1, lambda a: a.add_(1), a)[0]
+@loop_with_choices
+def cond_in_while_writes(n: Any, choices: Any, x: Any) -> Any:
+    def body(choices: Any, a: Any) -> Any:
+        return choices // 3, cond(choices % 3 > 0, lambda a: a + 1, lambda a: a.add_(1), a)[0]
 
-    return while_loop(body, n, p, x)[1].sin()
+    return while_loop(body, n, choices, x)[1].sin()
 
 
 @branch_and_loop
@@ -919,7 +928,8 @@ def _captured_while(self: Any, n: Tensor, x: Tensor, y: Tensor) -> Any:
 def _captured_while_in_while(self: Any, m: Tensor, n: Tensor, x: Tensor) -> Any:
     def body(left: Tensor, a: Tensor) -> Any:
         def inner(left: Tensor, b: Tensor) -> Any:
-            return left - 1, torch.cond(left > 1, lambda b: b + 1, lambda b: b.sin().cos(), (b,))
+            odd = ((m * 3) >> left) % 2 > 0
+            return left - 1, torch.cond(odd, lambda b: b + 1, lambda b: b.sin().cos(), (b,))
 
         return left - 1, while_op(lambda left, b: left > 0, inner, (n.clone(), a * 2))[1].sin()
 
@@ -974,8 +984,8 @@ _add("compiled_calls", lambda: compiled(_captured_calls, [X, Y]))
 @pytest.mark.parametrize("name", CASES)
 def test_the_oracle_counts_what_torch_holds(name: str) -> None:
     case = CASES[name]()
-    for values in case.runs:
-        inside = observe_inside(case.graph, values)
+    for truth, values in zip(case.truths, case.runs, strict=True):
+        inside = truth.inside
         ours = {op: [i.alive for i in found] for op, found in inside.instances.items()}
         assert ours == torch_s_own(case.graph, values)
         assert ours.keys() >= observe(case.graph, values).alive.keys()
@@ -983,20 +993,20 @@ def test_the_oracle_counts_what_torch_holds(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_claims_hold(name: str) -> None:
-    for truth in CASES[name]().truths():
+    for truth in CASES[name]().truths:
         check_sound(truth)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_storage_is_claimed_in_vain(name: str) -> None:
-    check_exact_storages(CASES[name]().truths())
+    check_exact_storages(CASES[name]().truths)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_peak_is_reached(name: str) -> None:
-    check_exact_peak(CASES[name]().truths())
+    check_exact_peak(CASES[name]().truths)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_all_bytes_claimed_are_held(name: str) -> None:
-    check_exact_bytes(CASES[name]().truths())
+    check_exact_bytes(CASES[name]().truths)
