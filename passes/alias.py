@@ -238,8 +238,10 @@ class Aliases:
             nothing if fact is UNREACHED else fact for fact in results.states
         ]
         facts, storages = _resized(program, facts, made.order)
-        past = frozenset[Storage]().union(*facts) if made.earlier else nothing
-        return cls(program, facts, tuple(s for s in storages if not s.earlier or s in past))
+        if made.earlier:
+            carried = frozenset[Storage]().union(*facts)
+            storages = [s for s in storages if not s.earlier or s in carried]
+        return cls(program, facts, tuple(storages))
 
     # -- values ------------------------------------------------------------------------
 

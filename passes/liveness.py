@@ -167,7 +167,9 @@ class Liveness:
                 if stop < 0:
                     continue  # an entry value that nobody uses
                 start = 0
-            span = start, max(start, min(stop, final))
+            if stop > final:
+                stop = final
+            span = start, (stop if stop > start else start)
             for storage in pointees[number]:
                 known = found.get(storage)
                 found[storage] = (span,) if known is None else _merged(known, span)

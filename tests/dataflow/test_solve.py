@@ -265,6 +265,14 @@ def test_before_a_node_with_a_sub_graph_is_before_its_sub_graph() -> None:
     assert backward.after(loop) == backward.before(last) == {"for_last"}
 
 
+def test_blocks_may_be_empty() -> None:
+    """A branch that does nothing, or a program that begins with a loop, still passes facts on."""
+    first, last = nodes = [TextNode(word, word, (word,), ()) for word in ("first", "last")]
+    graph = Graph(Flow(nodes, [[], [0], [], [1]], [(0, 1), (1, 2), (1, 3), (2, 3)], [0], [3]))
+    assert solve(Written(), graph).before(last) == {"first"}
+    assert solve(Live(), graph).after(first) == frozenset()
+
+
 # Widening and what comes after it
 
 
@@ -695,6 +703,23 @@ def test_a_sparse_transfer_that_raises_says_at_which_node() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         solve(Fails(), parse("x = read y"))
     assert caught.value.__notes__ == ["while analysing x = read y"]
+
+
+def test_an_error_with_notes_of_its_own_says_at_which_node_too() -> None:
+    """The author's own note does not stand in for where it happened."""
+
+    @frozen
+    class Fails(SparseForward[TextNode, int]):
+        lattice: Lattice[int] = Bits()
+
+        def transfer(self, node: TextNode, operands: Sequence[int]) -> Sequence[int]:
+            error = ValueError("no rule")
+            error.add_note("add one with `rule`")
+            raise error
+
+    with pytest.raises(ValueError, match="no rule") as caught:
+        solve(Fails(), parse("x = read y"))
+    assert caught.value.__notes__ == ["add one with `rule`", "while analysing x = read y"]
 
 
 # Size

@@ -422,7 +422,7 @@ BOTH = [[torch.tensor(p), X, Y] for p in (True, False)]
 FOUR = [[torch.tensor(p), torch.tensor(q), X] for p in (True, False) for q in (True, False)]
 TIMES = [[torch.tensor(count), X, Y] for count in (0, 1, 2, 3, 5)]
 GRID = [[torch.tensor(m), torch.tensor(n), X] for m in (0, 1, 2, 3) for n in (0, 1, 2, 3)]
-DIGITS = [*product((0, 1, 2), (0, 5, 7)), *product((3,), range(27))]
+DIGITS = [*product((0, 1), (0, 1, 3)), *product((2,), range(16)), *product((3,), range(0, 64, 3))]
 CHOICES = [[torch.tensor(m), torch.tensor(n), X] for m, n in DIGITS]
 MIXED = [[torch.tensor(p), torch.tensor(n), X] for p in (True, False) for n in (0, 1, 2, 3)]
 
@@ -453,7 +453,7 @@ two_loops = _of(GRID)
 """A program of two counts and an input."""
 
 loop_with_choices = _of(CHOICES)
-"""A program of a count, a number and an input: the digits of the number, in base 3, are what its
+"""A program of a count, a number and an input: the digits of the number, in base 4, are what its
 iterations choose by."""
 
 branch_and_loop = _of(MIXED)
@@ -763,7 +763,7 @@ def while_after_while(m: Any, n: Any, x: Any) -> Any:
 @loop_with_choices
 def while_in_while(n: Any, choices: Any, x: Any) -> Any:
     def body(choices: Any, a: Any) -> Any:
-        return choices // 3, while_loop(lambda b: (b + 1,), choices % 3, a * 2)[0]
+        return choices // 4, while_loop(lambda b: (b + 1,), choices % 4, a * 2)[0]
 
     return while_loop(body, n, choices, x + 1)[1].sin()
 
@@ -771,7 +771,7 @@ def while_in_while(n: Any, choices: Any, x: Any) -> Any:
 @loop_with_choices
 def while_in_while_directly(n: Any, choices: Any, x: Any) -> Any:
     def body(choices: Any, a: Any) -> Any:
-        return choices // 3, while_loop(lambda b: (b + 1,), choices % 3, a)[0]
+        return choices // 4, while_loop(lambda b: (b + 1,), choices % 4, a)[0]
 
     return while_loop(body, n, choices, x)[1].sin()
 
@@ -779,8 +779,8 @@ def while_in_while_directly(n: Any, choices: Any, x: Any) -> Any:
 @loop_with_choices
 def while_in_while_unchanged(n: Any, choices: Any, x: Any) -> Any:
     def body(choices: Any, a: Any) -> Any:
-        b, c = while_loop(lambda b, c: (b, b + c), choices % 3, a, a)
-        return choices // 3, b + c
+        b, c = while_loop(lambda b, c: (b, b + c), choices % 4, a, a)
+        return choices // 4, b + c
 
     return while_loop(body, n, choices, x + 1)[1].sin()
 
@@ -788,8 +788,8 @@ def while_in_while_unchanged(n: Any, choices: Any, x: Any) -> Any:
 @loop_with_choices
 def while_in_while_shifts(n: Any, choices: Any, x: Any) -> Any:
     def body(choices: Any, a: Any, b: Any) -> Any:
-        c, d = while_loop(lambda c, d: (c + d, c), choices % 3, a, b)
-        return choices // 3, d, c
+        c, d = while_loop(lambda c, d: (c + d, c), choices % 4, a, b)
+        return choices // 4, d, c
 
     _, a, b = while_loop(body, n, choices, x + 1, x + 2)
     return (a + b).sin()
@@ -801,7 +801,7 @@ def cond_in_while(n: Any, choices: Any, x: Any) -> Any:
         def yes(a: Any) -> Any:
             return a.repeat(2, 1)[:4]
 
-        return choices // 3, cond(choices % 3 > 0, yes, lambda a: a.sin().cos(), a)[0]
+        return choices // 4, cond(choices % 4 > 0, yes, lambda a: a.sin().cos(), a)[0]
 
     return while_loop(body, n, choices, x + 1)[1].sin()
 
@@ -809,8 +809,8 @@ def cond_in_while(n: Any, choices: Any, x: Any) -> Any:
 @loop_with_choices
 def cond_in_while_view_or_fresh(n: Any, choices: Any, x: Any) -> Any:
     def body(choices: Any, a: Any, b: Any) -> Any:
-        kept = cond(choices % 3 > 0, lambda a: a.t(), lambda a: (a * 2).t(), a)[0].t()
-        return choices // 3, kept, a
+        kept = cond(choices % 4 > 0, lambda a: a.t(), lambda a: (a * 2).t(), a)[0].t()
+        return choices // 4, kept, a
 
     _, a, b = while_loop(body, n, choices, x, x + 1)
     return a.sin() + b
@@ -819,7 +819,7 @@ def cond_in_while_view_or_fresh(n: Any, choices: Any, x: Any) -> Any:
 @loop_with_choices
 def cond_in_while_writes(n: Any, choices: Any, x: Any) -> Any:
     def body(choices: Any, a: Any) -> Any:
-        return choices // 3, cond(choices % 3 > 0, lambda a: a + 1, lambda a: a.add_(1), a)[0]
+        return choices // 4, cond(choices % 4 > 0, lambda a: a + 1, lambda a: a.add_(1), a)[0]
 
     return while_loop(body, n, choices, x)[1].sin()
 
