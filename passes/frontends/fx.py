@@ -15,23 +15,16 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import torch
 from attrs import define, field
 from torch import fx, nn
 from torch._ops import HigherOrderOperator, OpOverload
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
+from passes.frontends.book import Book
 from passes.frontends.declared import anything, declared, result_count
 from passes.frontends.env import Bound, bound, evaluated, leaf_names, leaf_values
 from passes.frontends.fakes import (
@@ -40,7 +33,16 @@ from passes.frontends.fakes import (
     nbytes_of,
     storage_of,
     tensors_in,
-    type_of,
+)
+from passes.frontends.nodes import (
+    CANNOT_RUN,
+    attributes_of,
+    explain,
+    given_out,
+    is_about_fakes,
+    is_empty,
+    is_torchs,
+    target_name,
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
 from passes.frontends.regions import REGION_OPERATORS, Regions
@@ -48,7 +50,6 @@ from passes.program import (
     AliasOf,
     Effects,
     Entry,
-    EntryValue,
     Fresh,
     OneOf,
     Op,
@@ -60,16 +61,6 @@ from passes.program import (
     SameAs,
     Value,
 )
-
-CANNOT_RUN = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    GuardOnDataDependentSymNode,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-    NotImplementedError,
-)
-"""What fake execution raises when an op needs data, or has no fake kernel."""
 
 
 class Missing:
@@ -86,61 +77,9 @@ MISSING = Missing()
 class Walk:
     """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end."""
 
-    world: World
+    book: Book
     observer: Observer = field(factory=Observer)
-    values: list[Value] = field(factory=list)
     ops: int = 0
-    kept: list[object] = field(factory=list)
-    entries: list[EntryValue] = field(factory=list)
-    attributes: dict[int, Value] = field(factory=dict)
-    notes: list[str] = field(factory=list)
-    storages: dict[int, int] = field(factory=dict)  # value number -> storage identity
-    owners: dict[int, Value] = field(factory=dict)  # storage identity -> first value
-    sizes: dict[int, int | None] = field(factory=dict)  # storage identity -> bytes
-    fakes: dict[int, torch.Tensor] = field(factory=dict)  # value number -> fake
-
-    # -- values ------------------------------------------------------------------------
-
-    def value(self, name: str, fake: torch.Tensor | None) -> Value:
-        """A new value; None where only its existence is known."""
-        value = Value(len(self.values), name, None if fake is None else type_of(fake))
-        self.values.append(value)
-        if fake is not None:
-            self.bind(value, fake)
-        return value
-
-    def bind(self, value: Value, fake: torch.Tensor) -> None:
-        """Remember which storage a value has, and keep it alive so it stays unique."""
-        identity = storage_of(fake)
-        self.storages[value.index] = identity
-        self.fakes[value.index] = fake
-        if identity not in self.owners:
-            self.owners[identity] = value
-            self.sizes[identity] = nbytes_of(fake)
-            if fake.layout is torch.strided:
-                self.kept.append(fake.untyped_storage())
-
-    def entry(self, name: str, role: Role, fake: torch.Tensor) -> Value:
-        """A value that exists before the program runs."""
-        value = self.value(name, fake)
-        identity = self.storages[value.index]
-        self.entries.append(EntryValue(value, role, name, identity, self.sizes[identity]))
-        return value
-
-    def attribute(self, name: str, real: torch.Tensor, module: nn.Module) -> Value:
-        """The entry value of a tensor attribute; one value per tensor, however often named."""
-        if id(real) not in self.attributes:
-            owner = module.get_submodule(name.partition("[")[0].rpartition(".")[0])
-            is_buffer = name.rpartition(".")[2] in owner._buffers
-            role = (
-                Role.PARAMETER
-                if isinstance(real, nn.Parameter)
-                else Role.BUFFER
-                if is_buffer
-                else Role.CONSTANT
-            )
-            self.attributes[id(real)] = self.entry(f"self.{name}", role, self.world.tensor(real))
-        return self.attributes[id(real)]
 
     # -- graphs ------------------------------------------------------------------------
 
@@ -212,9 +151,9 @@ class Walk:
             real = getattr(real, part)
         if not isinstance(real, torch.Tensor):
             return self.make(node, path, OpKind.ATTRIBUTE, (), (), Effects()), Bound(real, ())
-        source = self.attribute(name, real, module)
-        fake = self.fakes[source.index]
-        value = self.value("/".join((*path, node.name)), fake)
+        source = self.book.attribute(name, real, module)
+        fake = self.book.fakes[source.index]
+        value = self.book.value("/".join((*path, node.name)), fake)
         effects = Effects(results=(AliasOf((0,)),))
         op = self.make(node, path, OpKind.ATTRIBUTE, (source,), (value,), effects)
         return op, Bound(fake, (value,))
@@ -251,9 +190,9 @@ class Walk:
         run: Callable[..., object]
         if node.op == "call_module":
             callee = module.get_submodule(str(target))
-            run = self.world.module(callee)
+            run = self.book.world.module(callee)
             reached = [
-                self.attribute(f"{target}.{name}", real, module)
+                self.book.attribute(f"{target}.{name}", real, module)
                 for name, real in module_tensors(callee).items()
             ]
             operands = list(dict.fromkeys([*operands, *reached]))
@@ -274,7 +213,7 @@ class Walk:
         except Exception as error:
             if is_about_fakes(error):
                 return self.unobserved(node, path, env, operands)
-            raise CaptureError(self.explain(node, error)) from error
+            raise CaptureError(explain(node, error)) from error
         if before and attributes_of(run) != before:  # type: ignore[arg-type]  # a module
             raise CaptureError(
                 f"module {target!s} ({type(run).__qualname__}) replaces one of its tensors "
@@ -289,10 +228,12 @@ class Walk:
         """Tensors that a node used though nobody gave them to it exist at entry."""
         if node.op != "call_method":
             found = [
-                t for t in hidden_state(self.observer.calls) if storage_of(t) not in self.owners
+                t
+                for t in hidden_state(self.observer.calls)
+                if storage_of(t) not in self.book.owners
             ]
             for number, tensor in enumerate(found):
-                self.entry(f"{node.name} state {number}", Role.CONSTANT, tensor)
+                self.book.entry(f"{node.name} state {number}", Role.CONSTANT, tensor)
 
     def observed(
         self,
@@ -306,14 +247,14 @@ class Walk:
         """The op for a node that ran: compare storages, name what is new."""
         positions: dict[int, list[int]] = {}
         for number, operand in enumerate(operands):
-            if operand.index in self.storages:
-                positions.setdefault(self.storages[operand.index], []).append(number)
+            if operand.index in self.book.storages:
+                positions.setdefault(self.book.storages[operand.index], []).append(number)
 
         def among_operands(identity: int) -> list[int]:
             """Where a known storage stands among the operands; it joins them if it must."""
             if identity not in positions:
                 positions[identity] = [len(operands)]
-                operands.append(self.owners[identity])
+                operands.append(self.book.owners[identity])
             return positions[identity]
 
         writes = overwrites = frozenset[int]()
@@ -321,15 +262,17 @@ class Walk:
         leaves = tensors_in(result)
         strided = all(
             fake is None or fake.layout is torch.strided
-            for fake in (*leaves, *(self.fakes.get(operand.index) for operand in operands))
+            for fake in (*leaves, *(self.book.fakes.get(operand.index) for operand in operands))
         )
         if seen.opaque or not strided:
             return self.opaque(node, path, operands, result)
         if seen is not QUIET or "out" in node.kwargs:
-            out = (self.storages.get(v.index) for v in leaf_values(node.kwargs.get("out"), env))
+            out = (
+                self.book.storages.get(v.index) for v in leaf_values(node.kwargs.get("out"), env)
+            )
             moved = {storage_of(tensor) for tensor in seen.moved}
             touched = {*seen.written, *(out if not is_empty(node) else ())}
-            written = [identity for identity in touched if identity in self.owners]
+            written = [identity for identity in touched if identity in self.book.owners]
             writes = frozenset(p for s in written for p in among_operands(s))
             overwrites = frozenset(
                 p for s in written if s in seen.overwritten for p in positions[s]
@@ -344,20 +287,20 @@ class Walk:
             identity = storage_of(leaf)
             if identity in own:
                 effects.append(SameAs(own[identity]))
-            elif identity in positions or identity in self.owners:
+            elif identity in positions or identity in self.book.owners:
                 effects.append(AliasOf(tuple(among_operands(identity))))
             else:
                 own[identity] = len(effects)
                 effects.append(Fresh(nbytes_of(leaf), identity in seen.unwritten))
-            return self.value(name, leaf)
+            return self.book.value(name, leaf)
 
         name = "/".join((*path, node.name)) if path else node.name
         names = leaf_names(name, len(leaves))
         values = tuple([begin(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
         renames: list[tuple[int, Value]] = []
         for tensor in {id(t): t for t in seen.moved}.values():
-            stale = [n for n, v in enumerate(operands) if self.fakes.get(v.index) is tensor]
-            if stale and self.storages[operands[stale[0]].index] != storage_of(tensor):
+            stale = [n for n, v in enumerate(operands) if self.book.fakes.get(v.index) is tensor]
+            if stale and self.book.storages[operands[stale[0]].index] != storage_of(tensor):
                 if path:
                     raise CaptureError(
                         f"node {name} gives a tensor another storage inside a sub-graph; which "
@@ -391,7 +334,9 @@ class Walk:
         """The op for a node whose storages fake tensors do not show: sparse, quantized."""
         leaves = tensors_in(result)
         names = leaf_names("/".join((*path, node.name)) if path else node.name, len(leaves))
-        values = tuple([self.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
+        values = tuple(
+            [self.book.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
+        )
         effects = anything(len(operands), [nbytes_of(leaf) for leaf in leaves])
         op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
         return op, Bound(result, values)
@@ -402,9 +347,9 @@ class Walk:
         """`(operand position, bytes now)` for written storages that changed their size."""
         for identity in written:
             position = positions[identity][0]
-            now = nbytes_of(self.fakes[self.owners[identity].index])
-            if now != self.sizes[identity]:
-                self.sizes[identity] = now
+            now = nbytes_of(self.book.fakes[self.book.owners[identity].index])
+            if now != self.book.sizes[identity]:
+                self.book.sizes[identity] = now
                 yield position, now
 
     def unobserved(
@@ -420,7 +365,9 @@ class Walk:
         if recorded is not None:
             with contextlib.suppress(CaptureError):
                 result = tree_map(
-                    lambda leaf: self.world.apart(leaf) if isinstance(leaf, torch.Tensor) else leaf,
+                    lambda leaf: (
+                        self.book.world.apart(leaf) if isinstance(leaf, torch.Tensor) else leaf
+                    ),
                     recorded,
                 )
         if result is MISSING:
@@ -430,7 +377,9 @@ class Walk:
             leaves = list(tensors_in(result))
         name = "/".join((*path, node.name)) if path else node.name
         names = leaf_names(name, len(leaves))
-        values = tuple([self.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
+        values = tuple(
+            [self.book.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
+        )
         sizes = [None if leaf is None else nbytes_of(leaf) for leaf in leaves]
         effects = self.declared(node, env, operands, sizes)
         op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
@@ -459,31 +408,6 @@ class Walk:
         }
         return declared(node.target, positions, len(operands), sizes, given)
 
-    def explain(self, node: fx.Node, error: Exception) -> str:
-        """The message for a node that fails: the program around it, the user's line."""
-        before: list[fx.Node] = []
-        current = node
-        while len(before) < 3 and current.prev.op != "root":
-            current = current.prev
-            before.append(current)
-        lines = [f"    {n.format_node()}" for n in reversed(before)]
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        advice = "Are these the inputs the model is called with?"
-        if "convert all Tensors to FakeTensors" in str(error):
-            text = ["it uses a tensor from outside the graph"]
-            advice = "Make that tensor an input, a parameter or a buffer of the model"
-        stack = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
-        return "\n".join(
-            [
-                f"node {node.name} fails when run with inputs of these types:",
-                *lines,
-                f"    {node.format_node()}",
-                f"    ^^^ {type(error).__name__}: {text[0]}",
-                *(f"    {line}" for line in stack[-2:]),
-                advice,
-            ]
-        )
-
 
 def _rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:
     """From here on, whoever uses this tensor object reads the new value."""
@@ -497,65 +421,6 @@ def _rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None
             env[node] = Bound(known.result, tuple(values))
 
 
-def attributes_of(module: nn.Module) -> dict[str, int]:
-    """Which tensor object each attribute of a module is.  Empty for torch's own modules,
-    which keep theirs."""
-    if all(type(child).__module__.startswith("torch.nn.") for child in module.modules()):
-        return {}
-    return {name: id(tensor) for name, tensor in module_tensors(module).items()}
-
-
-def is_about_fakes(error: Exception) -> bool:
-    """Whether an op failed for want of data rather than because the program is wrong."""
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "FakeTensor" in text
-        or "data pointer" in text
-        or "fake impl" in text
-        or "data is not allocated yet" in text
-    )
-
-
-def is_torchs(target: object) -> bool:
-    """Whether a function is torch's or Python's own, and so has no tensors of its own."""
-    module = getattr(target, "__module__", None) or "torch"
-    return module.partition(".")[0] in ("torch", "_operator", "builtins", "math")
-
-
-def is_empty(node: fx.Node) -> bool:
-    """Whether a node is `empty(out=...)`, which writes nothing."""
-    return getattr(node.target, "__name__", "").startswith("empty")
-
-
-def given_out(node: fx.Node, env: Mapping[fx.Node, Bound], result: object) -> object:
-    """A node's result; the tensor itself where it was given as `out=`.
-
-    Some composite operators leave `out` aside when they run on fake tensors.
-    """
-    out = evaluated(node.kwargs.get("out"), env)
-    return out if isinstance(out, torch.Tensor) and isinstance(result, torch.Tensor) else result
-
-
-@cache
-def _shown(target: object) -> str:
-    if isinstance(target, (OpOverload, HigherOrderOperator)):
-        return str(target)
-    module = (getattr(target, "__module__", "") or "torch").lstrip("_")
-    name = getattr(target, "__name__", None) or str(target)
-    return f"{'torch' if module.startswith('torch') else module}.{name}"
-
-
-def target_name(node: fx.Node) -> str:
-    """A node's target as a person writes it."""
-    if node.op == "call_method":
-        return f"Tensor.{node.target}"
-    if node.op == "call_module":
-        return f"self.{node.target}"
-    if node.op == "call_function":
-        return _shown(node.target)
-    return str(node.target)
-
-
 def program_of(
     module: fx.GraphModule,
     inputs: Sequence[tuple[Role, str, object]],
@@ -567,12 +432,15 @@ def program_of(
     notes: Sequence[str] = (),
 ) -> Program:
     """The program of a graph whose placeholders get `(role, name, fake)` inputs in order."""
-    walk = Walk(world)
+    book = Book(world)
+    walk = Walk(book)
     bound = []
     for role, label, fake in inputs:
         leaves = tensors_in(fake)
         names = leaf_names(label, len(leaves))
-        values = [walk.entry(name, role, leaf) for name, leaf in zip(names, leaves, strict=True)]
+        values = [
+            walk.book.entry(name, role, leaf) for name, leaf in zip(names, leaves, strict=True)
+        ]
         bound.append(Bound(fake, tuple(values)))
     for child in module.modules():
         # State becomes fake before anything runs, while no mode is active.
@@ -594,9 +462,9 @@ def program_of(
         name=name,
         capture=capture,
         ops=ops,
-        entry=Entry(tuple(walk.entries), sharing),
+        entry=Entry(tuple(book.entries), sharing),
         outputs=returned.values,
-        values=tuple(walk.values),
+        values=tuple(book.values),
         notes=tuple(notes),
         graph=module,
     )

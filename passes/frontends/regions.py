@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_map
 
 from dataflow import CopyKind
 from passes.errors import CaptureError
-from passes.frontends.env import Bound, Env, bound, leaf_names
+from passes.frontends.env import Bound, Env, bound
 from passes.frontends.fakes import nbytes_of, storage_of, tensors_in
 from passes.program import Fresh, Region, RegionFlow, ResultEffect, Value, ValueCopy
 
@@ -70,10 +70,8 @@ def _enter(
         )
     for node, argument in zip(placeholders, arguments, strict=True):
         leaves = tensors_in(argument.result)
-        label = "/".join((*path, name, node.name))
-        names = leaf_names(label, len(leaves))
-        values = [walk.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
-        inputs.append(Bound(argument.result, tuple(values)))
+        values = walk.book.leaves("/".join((*path, name, node.name)), leaves)
+        inputs.append(Bound(argument.result, values))
         copies += [
             ValueCopy(source, target, CopyKind.ENTER)
             for source, target in zip(argument.values, values, strict=True)
@@ -95,13 +93,6 @@ def _body(argument: object, env: Env) -> fx.GraphModule:
     return body
 
 
-def _results(
-    walk: Walk, node: fx.Node, path: tuple[str, ...], leaves: Sequence[torch.Tensor]
-) -> tuple[Value, ...]:
-    names = leaf_names("/".join((*path, node.name)), len(leaves))
-    return tuple([walk.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
-
-
 def wrapper(
     before: int = 0,
     between: int = 0,
@@ -118,7 +109,7 @@ def wrapper(
         arguments = [bound(a, env) for a in node.args[before + 1 + between :]]
         with surroundings(*node.args[:before]):
             region, returned, copies = _enter(walk, "body", body, arguments, (*path, node.name))
-        values = _results(walk, node, path, tensors_in(returned.result))
+        values = walk.book.leaves("/".join((*path, node.name)), tensors_in(returned.result))
         copies += [
             ValueCopy(source, target, CopyKind.EXIT)
             for source, target in zip(returned.values, values, strict=True)
@@ -147,10 +138,10 @@ def cond(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     # Where the branches return different storages, later ops must not take the result for
     # either of them: a tensor of its own stands for "one of the two".
     leaves = [
-        true if storage_of(true) == storage_of(false) else walk.world.like(true)
+        true if storage_of(true) == storage_of(false) else walk.book.world.like(true)
         for true, false in zip(*sides, strict=True)
     ]
-    values = _results(walk, node, path, leaves)
+    values = walk.book.leaves("/".join((*path, node.name)), leaves)
     for branch in branches:
         copies += [
             ValueCopy(source, target, CopyKind.EXIT)
@@ -178,8 +169,8 @@ def while_loop(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Re
 
     starts = [value for start in initial for value in start.values]
     heads = check.inputs[: len(starts)]
-    leaves = [walk.world.like(leaf) for leaf in tensors_in(returned.result)]
-    values = _results(walk, node, path, leaves)
+    leaves = [walk.book.world.like(leaf) for leaf in tensors_in(returned.result)]
+    values = walk.book.leaves("/".join((*path, node.name)), leaves)
     for source, head, result, start in zip(returned.values, heads, values, starts, strict=True):
         copies += [
             ValueCopy(source, head, CopyKind.BACK),
@@ -196,7 +187,7 @@ def while_loop(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Re
 
 
 def _apart(walk: Walk, result: object) -> object:
-    return _replaced(result, [walk.world.like(leaf) for leaf in tensors_in(result)])
+    return _replaced(result, [walk.book.world.like(leaf) for leaf in tensors_in(result)])
 
 
 def _replaced(result: object, leaves: Sequence[torch.Tensor]) -> object:
