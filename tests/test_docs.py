@@ -29,7 +29,10 @@ from types import ModuleType
 import pytest
 from attrs import frozen
 
+import passes
+from examples.models import linear_model
 from passes.cli import main
+from passes.report import data
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -178,6 +181,20 @@ def test_the_pages_are_typed(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_json_field_has_its_line() -> None:
+    """The reference names the fields that the command writes, and no others."""
+    model, inputs = linear_model()
+    program = passes.load(model, *inputs)
+    rest = {"name", "capture", "notes", "assumed"}
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+    tables = page.partition("## JSON")[2]
+    told = {
+        name for row in re.findall(r"^\| (`.*?) \|", tables, re.M) for name in row.split("`")[1::2]
+    }
+    answers = [data.show(program), data.memory(passes.memory(program))]
+    assert told == rest | {name for answer in answers for name in answer}
 
 
 def test_the_pages_name_files_that_exist() -> None:

@@ -11,15 +11,9 @@ constants come from the source's real state, so that ties and shared buffers are
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import sys
-import traceback
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +25,7 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.utils._pytree import tree_flatten, tree_leaves
 
 from passes.errors import CaptureError, TrustError
+from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.fakes import World, module_tensors
 from passes.frontends.fx import program_of
 from passes.program import Program, Role
@@ -110,7 +105,7 @@ def _from_file(
     except Exception as error:
         raise CaptureError(
             f"torch cannot read {path} as an exported program "
-            f"({type(error).__name__}: {_first_line(error)}). It may be damaged, of another "
+            f"({type(error).__name__}: {first_line(error)}). It may be damaged, of another "
             "kind, or of another torch version; export and save it again"
         ) from error
     return _from_exported(exported, args, kwargs, f"torch.export, read from {path}", None)
@@ -265,9 +260,7 @@ def _bind(
         try:
             flat = list(module.graph.process_inputs(*args, **kwargs))
         except Exception as error:
-            raise CaptureError(
-                f"these inputs do not fit the graph: {_first_line(error)}"
-            ) from error
+            raise CaptureError(f"these inputs do not fit the graph: {first_line(error)}") from error
         args, kwargs = flat, {}
     names = [str(node.target) for node in placeholders]
     unknown = [name for name in kwargs if name not in names]
@@ -320,101 +313,20 @@ def _from_module(
     module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> Program:
     name = type(module).__name__
-    if not args and not kwargs and _needs_inputs(module):
+    if not args and not kwargs and needs_inputs(module):
         raise CaptureError(
             f"{name} needs example inputs: passes.load(model, x, ...); tensors on the meta "
             "device will do"
         )
-    # Export refuses some in-place writes for the sake of their gradients alone, so there
-    # is a second try; what it logs on the way to a refusal is in the refusal.
-    refused: Exception | None = None
-    for how, gradients in (("torch.export", torch.is_grad_enabled()), (_UNDER_NO_GRAD, False)):
-        try:
-            with torch.set_grad_enabled(gradients), _quiet():
-                exported = torch.export.export(module, tuple(args), dict(kwargs), strict=False)
-        except Exception as error:
-            refused = refused or error
-        else:
-            return _from_exported(exported, args, kwargs, how, name)
-    assert refused is not None
-    return _traced(module, args, kwargs, refused)
-
-
-_UNDER_NO_GRAD = "torch.export under no_grad"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what torch logs and prints on the way to a refusal; the error says it all.
-
-    What is printed in a capture that works may be the user's own, and goes to stderr.
-    """
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            yield
-        sys.stderr.write(printed.getvalue())
-    finally:
-        logging.disable(before)
-
-
-def _needs_inputs(module: nn.Module) -> bool:
-    from inspect import Parameter, signature
-
-    wanted = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    return any(
-        p.default is Parameter.empty and p.kind in wanted
-        for p in signature(module.forward).parameters.values()
-    )
-
-
-def _traced(
-    module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object], refused: Exception
-) -> Program:
-    name = type(module).__name__
-    tracer = fx.Tracer()
-    tracer.record_stack_traces = True
-    own = set(vars(module))
+        exported, how = export(module, args, kwargs)
+    except Exception as error:
+        refused = error
+    else:
+        return _from_exported(exported, args, kwargs, how, name)
+    notes = [f"torch.export refused: {first_line(refused)}"]
     try:
-        graph_module = fx.GraphModule(module, tracer.trace(module), name)
-        return _from_graph(
-            graph_module,
-            args,
-            kwargs,
-            "symbolic_trace",
-            name,
-            [f"torch.export refused: {_first_line(refused)}"],
-        )
+        traced, inputs = trace(module, args, kwargs)
+        return _from_graph(traced, (), inputs, "symbolic_trace", name, notes)
     except Exception as untraceable:
-        raise CaptureError(
-            f"{name} cannot be captured.\n"
-            f"  torch.export: {type(refused).__name__}: {_first_line(refused)}\n"
-            f"{_place(refused)}"
-            f"  symbolic_trace: {type(untraceable).__name__}: {_first_line(untraceable)}\n"
-            f"{_place(untraceable)}"
-            "  Python that branches on tensor data, or state of its own, has to go: see "
-            "torch.cond and torch.export's errors; or load a part of the model that can be"
-        ) from refused
-    finally:
-        # Tracing hangs constants it meets on the module, which is the user's.
-        for added in vars(module).keys() - own:
-            delattr(module, added)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-
-
-def _place(error: BaseException) -> str:
-    """The last line of the user's own code in a traceback."""
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_NOT_THE_USERS)
-    ]
-    return f"    at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}\n" if own else ""
-
-
-_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+        raise cannot_capture(name, refused, untraceable) from refused

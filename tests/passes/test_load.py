@@ -30,6 +30,10 @@ class Small(nn.Module):
 X = torch.rand(3, 4)
 
 
+def _is_traced(x: object) -> bool:
+    return isinstance(x, fx.Proxy)
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "small.pt2"
@@ -54,7 +58,7 @@ class TestSources:
     def test_a_module_that_export_refuses_is_traced_and_says_so(self) -> None:
         class Refused(nn.Module):
             def forward(self, x: Any) -> Any:
-                if not isinstance(x, fx.Proxy):
+                if not _is_traced(x):
                     raise RuntimeError("not while exporting")
                 return x.sin()
 
@@ -209,3 +213,21 @@ def test_an_op_without_a_fake_kernel_is_counted() -> None:
     graph.output(graph.call_function(torch.Tensor.tolist, (x,)))
     program = passes.load(fx.GraphModule(nn.Module(), graph), X)
     assert [op.name for op in program.assumed] == ["tolist"]
+
+
+def test_tracing_records_an_augmented_assignment_as_the_write_it_is() -> None:
+    """torch.fx alone records `y += 1` as `y = y + 1`."""
+
+    class Adds(nn.Module):
+        def forward(self, x: Any) -> Any:
+            if not _is_traced(x):
+                raise RuntimeError("not while exporting")
+            y = x * 2
+            z = y.view(-1)
+            z += 1
+            return y
+
+    program = passes.load(Adds(), X)
+    assert program.capture == "symbolic_trace"
+    (written,) = {s for op in program.walk() for s in passes.aliases(program).written_by(op)}
+    assert written.id == "mul"
