@@ -108,7 +108,7 @@ class _Dense(Analysis[N, V]):
             initial[start] = self.boundary()
 
         def evaluate(block: int, values: list[V]) -> Sequence[V]:
-            value, node = values[0], blocks[block][0]
+            value, node = values[0], -1
             try:
                 for node in blocks[block][::step]:
                     value = transfer(nodes[node], value)

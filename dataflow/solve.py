@@ -84,7 +84,8 @@ def fixpoint(
                 for rank in ranks:
                     sweep.step(sequence[rank])
     except Exception as error:
-        if not getattr(error, "__notes__", ()):  # a dense analysis has named the node
+        notes = getattr(error, "__notes__", ())
+        if not any(note.startswith("while analysing") for note in notes):
             error.add_note(f"while analysing {system.constraint_name(sweep.at)}")
         raise
     return sweep.state, sweep.visits

@@ -206,7 +206,8 @@ class PointsTo(SparseForward[Op, Storages]):
     def copy(self, copy: Copy, value: Storages) -> Storages:
         if copy.kind is CopyKind.SKIP:
             # The loop ran zero times: its results are copies, fresh in its own effects.
-            return frozenset()
+            target = self.allocations.program.values[copy.target]
+            return self.allocations.allocated[target]
         earlier = self.allocations.earlier
         if copy.kind is CopyKind.BACK and any(storage in earlier for storage in value):
             return frozenset(earlier.get(storage, storage) for storage in value)
@@ -259,7 +260,19 @@ class Aliases:
     def must_alias(self, a: Value, b: Value) -> bool:
         """Whether two values certainly share storage, whenever both exist."""
         first, second = self.pointees(a), self.pointees(b)
-        return first == second and len(first) == 1 and all(map(_is_one, first))
+        return first == second and len(first) == 1 and all(map(is_one, first))
+
+    @cached_property
+    def uncertain(self) -> tuple[Value, ...]:
+        """The values that may be more than one storage, or one of many."""
+        certain = not any(storage.earlier for storage in self._storages)
+        return tuple(
+            [
+                value
+                for value, found in zip(self.program.values, self.points_to, strict=True)
+                if len(found) != 1 or not (certain or all(map(is_one, found)))
+            ]
+        )
 
     @property
     def all_storages(self) -> tuple[Storage, ...]:
@@ -278,7 +291,7 @@ class Aliases:
             storages = self.points_to[value.index]
             if len(storages) == 1:
                 (only,) = storages
-                if _is_one(only):
+                if is_one(only):
                     members[only].append(value)
                     continue
             for storage in storages:
@@ -358,7 +371,7 @@ class Aliases:
         """The storages that `op` certainly writes in full, without reading them before."""
         self._check(op)
         found = [self.points_to[op.operands[position].index] for position in op.effects.overwrites]
-        return frozenset(s for fact in found if len(fact) == 1 for s in fact if _is_one(s))
+        return frozenset(s for fact in found if len(fact) == 1 for s in fact if is_one(s))
 
     def uninitialised_by(self, op: Op) -> Storages:
         """The storages that `op` allocates and leaves unwritten, in part or in full."""
@@ -371,7 +384,7 @@ class Aliases:
         )
 
 
-def _is_one(storage: Storage) -> bool:
+def is_one(storage: Storage) -> bool:
     """Whether a storage stands for a single allocation at a time."""
     return storage is not UNKNOWN and not storage.earlier
 

@@ -119,7 +119,11 @@ class Liveness:
             for region in op.regions:
                 # The run holds a region's inputs until the region ends.
                 for value in region.inputs:
+                    defined[value.index] = region.ops[0].index
                     last[value.index] = max(last[value.index], region.ops[-1].index)
+            if op.region_flow:
+                for value in op.region_flow.held:
+                    last[value.index] = max(last[value.index], op.index - 1)
         if live_at_exit == "all":
             last = [end] * len(last)
         else:
@@ -156,6 +160,16 @@ class Liveness:
         storages = frozenset[Storage]().union(*map(pointees, self.around(op)))
         return frozenset(map(self.aliases.class_of, storages - {UNKNOWN}))
 
+    def span(self, value: Value) -> Span | None:
+        """The first and last op index a value is live at; None if it never is.
+
+        An entry value is there from op 0 on.
+        """
+        start, stop = self._defined[value.index], self._last[value.index]
+        if start < 0:
+            return (0, min(stop, len(self._all_ops) - 1)) if stop >= 0 else None
+        return start, max(start, min(stop, len(self._all_ops) - 1))
+
     @cached_property
     def spans(self) -> dict[Storage, tuple[Span, ...]]:
         """Per storage, the intervals of op indices in which some member is live."""
@@ -172,7 +186,7 @@ class Liveness:
             span = start, (stop if stop > start else start)
             for storage in pointees[number]:
                 known = found.get(storage)
-                found[storage] = (span,) if known is None else _merged(known, span)
+                found[storage] = (span,) if known is None else merged(known, span)
         return found
 
     def range(self, storage_class: StorageClass) -> LiveRange:
@@ -180,8 +194,10 @@ class Liveness:
         return LiveRange(self.spans.get(storage_class.storage, ()))
 
 
-def _merged(spans: tuple[Span, ...], new: Span) -> tuple[Span, ...]:
+def merged(spans: tuple[Span, ...], new: Span) -> tuple[Span, ...]:
     """Intervals in order with one more; overlapping ones are one."""
+    if not spans:
+        return (new,)
     start, stop = new
     begin, end = spans[-1]
     if begin <= start <= end:  # as everywhere outside of regions

@@ -191,11 +191,14 @@ class RegionFlow:
     """How control and values go through the regions of an op; stated once per operator.
 
     `control` has pairs of region numbers; None is the op itself, as a source where it
-    begins, as a target where it ends.  `copies` say which value becomes which.
+    begins, as a target where it ends.  `copies` say which value becomes which.  `held` are
+    outputs of regions that the run keeps until the op ends and, in a loop, until the region
+    has returned again.
     """
 
     control: tuple[tuple[int | None, int | None], ...]
     copies: tuple[ValueCopy, ...]
+    held: tuple[Value, ...] = ()
 
 
 @define(eq=False, frozen=True, slots=False)

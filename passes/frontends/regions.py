@@ -160,7 +160,7 @@ def while_loop(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Re
     initial = [bound(argument, env) for argument in carried]
     given = [Bound(_apart(walk, start.result), start.values) for start in initial]
     given += [bound(argument, env) for argument in extra]
-    check, _, copies = _enter(walk, "cond", _body(node.args[0], env), given, inner)
+    check, decided, copies = _enter(walk, "cond", _body(node.args[0], env), given, inner)
     # The body gets what the condition got, in the same iteration.
     inputs = iter(check.inputs)
     held = [Bound(b.result, tuple([next(inputs) for _ in b.values])) for b in given]
@@ -179,7 +179,7 @@ def while_loop(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Re
         ]
     return Regions(
         regions=(check, body),
-        flow=RegionFlow(((None, 0), (0, 1), (1, 0), (0, None)), tuple(copies)),
+        flow=RegionFlow(((None, 0), (0, 1), (1, 0), (0, None)), tuple(copies), held=decided.values),
         result=_replaced(returned.result, leaves),
         values=values,
         fresh=tuple(Fresh(nbytes_of(leaf)) for leaf in leaves),

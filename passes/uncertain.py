@@ -1,0 +1,186 @@
+"""How many bytes are alive because of values that may be one of several storages?
+
+A branch returns one side's tensor or the other's; a loop carries its operand at first and
+an earlier iteration's storage later.  Such a value keeps one storage alive, not all it may
+be.  Counted is, per op index, the most that any run can hold beyond the storages that are
+certainly alive:
+
+    each uncertain tensor, with its views, counts the largest storage it may be;
+    but no storage counts twice, and of a branch only one side, unless a loop allocates it.
+
+What the run holds of an earlier iteration besides what it carries (`RegionFlow.held`)
+counts here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from attrs import define
+
+from dataflow import CopyKind
+from passes.alias import UNKNOWN, Aliases, Storage, Storages, is_one
+from passes.liveness import Liveness, Span, merged
+from passes.program import AliasOf, Op, Program, SameAs, Value
+
+
+@define(eq=False, slots=False)
+class Uncertain:
+    """The uncertain values of a program, and the bytes they may keep alive."""
+
+    liveness: Liveness
+
+    @property
+    def program(self) -> Program:
+        return self.liveness.program
+
+    @property
+    def aliases(self) -> Aliases:
+        return self.liveness.aliases
+
+    @cached_property
+    def certain_spans(self) -> dict[Storage, tuple[Span, ...]]:
+        """Per storage, when some value lives that is certainly it."""
+        found: dict[Storage, tuple[Span, ...]] = {}
+        uncertain = set(self.aliases.uncertain)
+        for value in self.program.values:
+            span = self.liveness.span(value)
+            if span is not None and value not in uncertain:
+                for storage in self.aliases.pointees(value):
+                    found[storage] = merged(found.get(storage, ()), span)
+        return found
+
+    @cached_property
+    def roots(self) -> dict[Value, Value]:
+        """Each uncertain value -> the one that it is certainly the same storage as."""
+        roots = {value: value for value in self.aliases.uncertain}
+        sources: dict[Value, list[Value]] = {}
+        for op in self.program.all_ops:
+            if op.region_flow:
+                for copy in op.region_flow.copies:
+                    sources.setdefault(copy.target, []).append(copy.source)
+        # Values are numbered as they come to be, so what a value is the same as has its
+        # root already; but an op's results come after its regions' values.
+        same = {target: found[0] for target, found in sources.items() if len(found) == 1}
+        for op in self.program.all_ops:
+            for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # inputs have none
+                if isinstance(effect, AliasOf):
+                    same[value] = op.operands[effect.operands[0]]
+                elif isinstance(effect, SameAs):
+                    same[value] = op.defines[effect.result]
+        for value in roots:
+            root = value
+            while root in same and same[root] in roots:
+                root = same[root]
+            roots[value] = root
+        return roots
+
+    @cached_property
+    def kept(self) -> list[tuple[Storages, tuple[Span, ...]]]:
+        """Per uncertain tensor: what it may be, and when it or a view of it lives."""
+        spans: dict[Value, tuple[Span, ...]] = {}
+        for value, root in self.roots.items():
+            span = self.liveness.span(value)
+            if span is not None:
+                spans[root] = merged(spans.get(root, ()), span)
+        for op, head in self._loop_heads:
+            if head in self.roots:  # the run holds what it carries from the first to the last
+                root = self.roots[head]
+                spans[root] = merged(spans.get(root, ()), (op.first_index, op.index - 1))
+        return [(self.aliases.pointees(root), found) for root, found in spans.items()]
+
+    @property
+    def _loop_heads(self) -> Iterable[tuple[Op, Value]]:
+        """Each value that a loop carries, with the loop's op."""
+        for op in self.program.all_ops:
+            for copy in op.region_flow.copies if op.region_flow else ():
+                if copy.kind is CopyKind.BACK:
+                    yield op, copy.target
+
+    @property
+    def unsized(self) -> list[Storage]:
+        """Storages of unknown size that only uncertain values may be."""
+        found = {storage for storages, _ in self.kept for storage in storages}
+        found -= self.certain_spans.keys()
+        return [s for s in found if s.nbytes is None and s.role is None and s is not UNKNOWN]
+
+    def at(self, index: int) -> int:
+        """Bytes that uncertain values may keep alive while op `index` runs."""
+        alone = 0
+        together = 0
+        shared: set[Storage] = set()
+        for storages, spans in self.kept:
+            if not _within(index, spans):
+                continue
+            candidates = [s for s in storages if self._adds(s, index)]
+            most = max((s.nbytes or 0 for s in candidates), default=0)
+            if all(map(is_one, candidates)):
+                together += most
+                shared.update(candidates)
+            else:
+                alone += most
+        return alone + min(together, self._once(shared, index)) + self._held(index)
+
+    def _adds(self, storage: Storage, index: int) -> bool:
+        """Whether a storage would add bytes to those certainly alive."""
+        if storage.role is not None or storage is UNKNOWN:
+            return False
+        return storage.earlier or not _within(index, self.certain_spans.get(storage, ()))
+
+    def _once(self, storages: Iterable[Storage], index: int) -> int:
+        """Bytes of storages each counted once, and of each branch the larger side."""
+        total = 0
+        sides: dict[Op, dict[int, int]] = {}
+        for storage in storages:
+            assert storage.op is not None
+            left = self._left(storage.op, index)
+            nbytes = storage.nbytes or 0
+            if left is None:
+                total += nbytes
+            else:
+                op, side = left
+                counted = sides.setdefault(op, {})
+                counted[side] = counted.get(side, 0) + nbytes
+        return total + sum(max(counted.values()) for counted in sides.values())
+
+    def _left(self, allocates: Op, index: int) -> tuple[Op, int] | None:
+        """The outermost op whose region an allocation was made in and `index` is not in,
+        with the region's number; -1 is the op itself, beside its regions."""
+        if allocates.region_flow:
+            return allocates, -1
+        left = None
+        for op, number, inside in self._regions:
+            if allocates.index in inside and index not in inside:
+                left = op, number
+        return left
+
+    @cached_property
+    def _regions(self) -> Sequence[tuple[Op, int, range]]:
+        """Every region, inner ones before outer ones."""
+        return [
+            (op, number, range(region.ops[0].first_index, region.ops[-1].index + 1))
+            for op in self.program.all_ops
+            for number, region in enumerate(op.regions)
+        ]
+
+    def _held(self, index: int) -> int:
+        return sum(nbytes for (start, stop), nbytes in self._held_again if start <= index <= stop)
+
+    @cached_property
+    def _held_again(self) -> list[tuple[Span, int]]:
+        """What a loop's run keeps of a region's output until the region returns again."""
+        found = []
+        for op in {op: None for op, _ in self._loop_heads}:
+            assert op.region_flow is not None
+            inside = range(op.first_index, op.index)
+            for value in op.region_flow.held:
+                made = [s for s in self.aliases.pointees(value) if s.op and s.op.index in inside]
+                region = next(region for region in op.regions if value in region.outputs)
+                nbytes = max((s.nbytes or 0 for s in made), default=0)
+                found.append(((op.first_index, region.ops[-1].index), nbytes))
+        return found
+
+
+def _within(index: int, spans: Iterable[Span]) -> bool:
+    return any(start <= index <= stop for start, stop in spans)
