@@ -92,7 +92,7 @@ class StorageClass:
         return f"<StorageClass {self.id}: {self.nbytes} bytes, {members}>"
 
 
-def _loops(program: Program) -> list[range]:
+def loops(program: Program) -> list[range]:
     """The op indices inside each loop."""
     return [
         range(op.first_index, op.index)
@@ -126,10 +126,10 @@ class Allocations:
             if entry.storage not in shared:
                 shared[entry.storage] = self.new(entry.name, entry.nbytes, None, entry.role)
             self.entries[entry.value] = shared[entry.storage]
-        loops = _loops(self.program)
+        every_loop = loops(self.program)
         for op in self.program.all_ops:
             if op.kind is not OpKind.INPUT:
-                repeated = loops and any(op.index in loop for loop in loops)
+                repeated = every_loop and any(op.index in loop for loop in every_loop)
                 for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # transfer counts
                     fresh = _allocates(effect)
                     if fresh is not None:
@@ -208,9 +208,11 @@ class PointsTo(SparseForward[Op, Storages]):
             # The loop ran zero times: its results are copies, fresh in its own effects.
             target = self.allocations.program.values[copy.target]
             return self.allocations.allocated[target]
-        earlier = self.allocations.earlier
-        if copy.kind is CopyKind.BACK and any(storage in earlier for storage in value):
-            return frozenset(earlier.get(storage, storage) for storage in value)
+        if copy.kind is CopyKind.BACK:
+            loop = self.allocations.program.all_ops[copy.node]
+            inside = range(loop.first_index, loop.index)
+            earlier = self.allocations.earlier
+            return frozenset(earlier[s] if s.op and s.op.index in inside else s for s in value)
         return value
 
 
@@ -354,7 +356,16 @@ class Aliases:
         inside = range(op.first_index, op.index)
         for index in inside:
             written |= self.storages_written_by(self.program.all_ops[index])
-        return frozenset(s for s in written if s.op is None or s.op.index not in inside)
+        # What is allocated inside did not exist before, unless a loop around this op did it
+        # in an earlier iteration.
+        around = [loop for loop in loops(self.program) if op.index in loop]
+        return frozenset(
+            s
+            for s in written
+            if s.op is None
+            or s.op.index not in inside
+            or (s.earlier and any(s.op.index in loop for loop in around))
+        )
 
     def _kept_before(self, op: Op) -> Storages:
         """What ops that may do anything were handed before: they may have kept it."""

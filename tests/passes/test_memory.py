@@ -109,10 +109,10 @@ class TestRegions:
 
         program = exported(loop, X, torch.tensor(0))
         timeline = _timeline(program)
-        # The earlier iteration's i (8 bytes) and v (64), and this one's.
-        assert timeline["while_loop/body/add"] == 8 + 64 + 8
-        assert timeline["while_loop/body/mul"] == 8 + 64 + 8 + 64
-        assert timeline["output"] == 8 + 64 - 8
+        # The earlier iteration's i (8 bytes) and v (64), this one's, and the predicate.
+        assert timeline["while_loop/body/add"] == 8 + 64 + 8 + 1
+        assert timeline["while_loop/body/mul"] == 8 + 64 + 8 + 64 + 1
+        assert timeline["output"] == 64
 
 
 def test_results_are_computed_once_per_program() -> None:
