@@ -1005,12 +1005,20 @@ def test_no_storage_is_claimed_in_vain(name: str) -> None:
     check_exact_storages(CASES[name]().truths)
 
 
-@pytest.mark.parametrize("name", CASES)
+NOT_TIGHT = {"while_carries_alias", "while_in_while_unchanged"}
+"""Programs whose loop carries one storage twice, or carries in an inner loop what an outer
+one carries too.  That two uncertain values are the same tensor is no fact about either, so
+both count: more than any run holds, never less."""
+
+TIGHT = [name for name in CASES if name not in NOT_TIGHT]
+
+
+@pytest.mark.parametrize("name", TIGHT)
 def test_the_peak_is_reached(name: str) -> None:
     check_exact_peak(CASES[name]().truths)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", TIGHT)
 def test_all_bytes_claimed_are_held(name: str) -> None:
     check_exact_bytes(CASES[name]().truths)
 
