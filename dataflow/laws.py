@@ -60,7 +60,7 @@ def _try_laws(lattice: Lattice[V], values: list[V]) -> None:
             _demand(lattice, "leq(bottom, a)", leq(least, a), a)
         for greatest in top:
             _demand(lattice, "join(top, a) == top", join(greatest, a) == greatest, a)
-    meets = bool(_if_defined(lambda: lattice.meet(values[0], values[0])))
+    meets = bool(values) and bool(_if_defined(lambda: lattice.meet(values[0], values[0])))
     for a, b in product(values, repeat=2):
         joined = join(a, b)
         _demand(lattice, "join(a, b) == join(b, a)", joined == join(b, a), a, b)

@@ -5,9 +5,9 @@ Facts are kept where blocks meet; the points inside a block are recomputed on de
 stretches of about the square root of its length, so that asking for every point in any
 sensible order costs at most two transfers each and never a table of all of them.
 
-Asking outside the graph raises.  Where no execution gets, the answer is `UNREACHED`:
-not bottom, which would say "reached, and nothing is known".  `reached(node)` asks for
-that alone.
+Asking outside the graph raises `KeyError`.  Where no execution gets there is no fact, not
+even bottom, which would say "reached, and nothing is known": `before`, `after` and `of`
+raise `UnreachedError` there, and `reached(node)` asks for that alone.
 """
 
 from __future__ import annotations

@@ -56,7 +56,15 @@ def load(
     Raises `CaptureError` for what cannot be captured or does not fit, `TrustError` for a
     file without trust.
     """
-    from passes.frontends.load import load as load_source
+    try:
+        from passes.frontends.load import load as load_source
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ProgramError(
+            "loading a model needs torch: pip install 'torch-dataflow-passes[torch]', or the "
+            "build of torch you want"
+        ) from error
 
     return load_source(source, example_inputs, example_kwargs, trust=trust)
 

@@ -216,7 +216,7 @@ class PointsTo(SparseForward[Op, Storages]):
         return value
 
 
-@define(eq=False, frozen=True, slots=False)
+@define(eq=False, frozen=True, slots=False, repr=False)
 class Aliases:
     """The answer: which storages values are, who writes which.  `Aliases.of(program)`.
 
@@ -246,11 +246,15 @@ class Aliases:
             storages = [s for s in storages if not s.earlier or s in carried]
         return cls(program, facts, tuple(storages))
 
+    def __repr__(self) -> str:
+        return f"<Aliases of {self.program.name}: {len(self.classes)} storage classes>"
+
     # -- values ------------------------------------------------------------------------
 
     def pointees(self, value: Value) -> Storages:
         """The storages a value may be; exactly one where that is certain."""
-        if self.program.values[value.index] is not value:
+        values = self.program.values
+        if not value.index < len(values) or values[value.index] is not value:
             raise KeyError(f"{value} is not a value of {self.program.name}")
         return self.points_to[value.index]
 
@@ -326,21 +330,17 @@ class Aliases:
 
     def storages(self, op: Op) -> tuple[frozenset[StorageClass], ...]:
         """Per tensor leaf of the op's result, in pytree order, the classes it may be in."""
-        self._check(op)
+        self.program.check(op)
         return tuple(self._classes(self.pointees(value)) for value in op.results)
 
     def _classes(self, storages: Storages) -> frozenset[StorageClass]:
         return frozenset(self._class_of[storage] for storage in storages)
 
-    def _check(self, op: Op) -> None:
-        if self.program.all_ops[op.index] is not op:
-            raise KeyError(f"{op} is not an op of {self.program.name}")
-
     # -- effects on storages -----------------------------------------------------------
 
     def written_by(self, op: Op) -> frozenset[StorageClass]:
         """The classes that existed before `op` and that it may write, in its regions too."""
-        self._check(op)
+        self.program.check(op)
         return self._classes(self.storages_written_by(op))
 
     def storages_written_by(self, op: Op) -> Storages:
@@ -380,13 +380,13 @@ class Aliases:
 
     def overwritten_by(self, op: Op) -> Storages:
         """The storages that `op` certainly writes in full, without reading them before."""
-        self._check(op)
+        self.program.check(op)
         found = [self.points_to[op.operands[position].index] for position in op.effects.overwrites]
         return frozenset(s for fact in found if len(fact) == 1 for s in fact if is_one(s))
 
     def uninitialised_by(self, op: Op) -> Storages:
         """The storages that `op` allocates and leaves unwritten, in part or in full."""
-        self._check(op)
+        self.program.check(op)
         return frozenset(
             storage
             for effect, value in zip(op.effects.results, op.defines)  # noqa: B905  # inputs have none

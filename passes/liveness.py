@@ -60,26 +60,27 @@ class LiveRange:
     """When a storage class is alive, in op indices, first and last included.
 
     Intervals are in order and apart: between two of them no execution has it alive, as
-    in the other branch of a `cond`.
+    in the other branch of a `cond`.  There are none for a storage nobody uses, such as an
+    unused input; then `first` and `last` are None.
     """
 
     intervals: tuple[Span, ...]
 
     @property
-    def first(self) -> int:
+    def first(self) -> int | None:
         """The index of the first op it is alive at."""
-        return self.intervals[0][0]
+        return self.intervals[0][0] if self.intervals else None
 
     @property
-    def last(self) -> int:
+    def last(self) -> int | None:
         """The index of the last op it is alive at."""
-        return self.intervals[-1][1]
+        return self.intervals[-1][1] if self.intervals else None
 
     def __contains__(self, index: object) -> bool:
         return isinstance(index, int) and any(a <= index <= b for a, b in self.intervals)
 
 
-@define(eq=False, frozen=True, slots=False)
+@define(eq=False, frozen=True, slots=False, repr=False)
 class Liveness:
     """The answer: live values and storage classes at each op.  `Liveness.of(program)`.
 
@@ -131,9 +132,8 @@ class Liveness:
                 last[value.index] = end
         return cls(program, aliases, live_at_exit, defined, last, _Cursor(program, defined, last))
 
-    def _check(self, op: Op) -> None:
-        if not 0 <= op.index < len(self._all_ops) or self._all_ops[op.index] is not op:
-            raise KeyError(f"{op} is not an op of {self.program.name}")
+    def __repr__(self) -> str:
+        return f"<Liveness of {self.program.name}, live at exit: {self.live_at_exit}>"
 
     @cached_property
     def _all_ops(self) -> Sequence[Op]:
@@ -141,12 +141,12 @@ class Liveness:
 
     def before(self, op: Op) -> frozenset[Value]:
         """The values live before `op` and its regions run."""
-        self._check(op)
+        self.program.check(op)
         return self._cursor.after(op.first_index - 1)
 
     def after(self, op: Op) -> frozenset[Value]:
         """The values live after `op` has run."""
-        self._check(op)
+        self.program.check(op)
         return self._cursor.after(op.index)
 
     def around(self, op: Op) -> frozenset[Value]:
@@ -155,7 +155,7 @@ class Liveness:
 
     def classes(self, op: Op) -> frozenset[StorageClass]:
         """The storage classes alive while `op` runs."""
-        self._check(op)
+        self.program.check(op)
         pointees = self.aliases.pointees
         storages = frozenset[Storage]().union(*map(pointees, self.around(op)))
         return frozenset(map(self.aliases.class_of, storages - {UNKNOWN}))

@@ -25,12 +25,14 @@ from passes.program import Op, Program, Role
 from passes.uncertain import Uncertain
 
 
-@define(eq=False, frozen=True, slots=False)
+@define(eq=False, frozen=True, slots=False, repr=False)
 class Memory:
     """The answer, in bytes.  `Memory.of(program)`.
 
     `timeline[op.index]` is what is alive while that op runs; `peak_bytes` its maximum and
-    `peak_at` the first op that reaches it (None for a program without ops).
+    `peak_at` the first op that reaches it (None for a program without ops).  A gate in CI
+    should also demand that `unsized` and `program.assumed` are empty: what they list is not
+    in the figures, or was not observed.
     """
 
     program: Program
@@ -65,6 +67,9 @@ class Memory:
             timeline = [known + uncertain.at(i) for i, known in enumerate(timeline)]
         return cls(program, liveness, tuple(timeline), _entry_bytes(aliases), tuple(unsized))
 
+    def __repr__(self) -> str:
+        return f"<Memory of {self.program.name}: peak {self.peak_bytes} bytes at {self.peak_at}>"
+
     @cached_property
     def peak_bytes(self) -> int:
         """The most bytes alive at once."""
@@ -79,6 +84,7 @@ class Memory:
 
     def at(self, op: Op) -> int:
         """Bytes alive while `op` runs."""
+        self.program.check(op)
         return self.timeline[op.index]
 
     def alive_at(self, op: Op) -> tuple[StorageClass, ...]:

@@ -254,7 +254,7 @@ class Op:
                 frames.append(f"{file}:{rest.partition(',')[0]}")
             elif frames and line and ": " not in frames[-1]:
                 frames[-1] += f": {line}"
-        own = [frame for frame in frames if "/site-packages/torch/" not in frame]
+        own = [f for f in frames if "/site-packages/torch/" not in f and not f.startswith("<")]
         return (own or frames or [""])[-1]
 
     @property
@@ -311,7 +311,7 @@ class Entry:
     sharing: str
 
 
-@define(eq=False, frozen=True, slots=False)
+@define(eq=False, frozen=True, slots=False, repr=False)
 class Program:
     """A tensor program: ops in execution order over the values of its entry.
 
@@ -382,6 +382,13 @@ class Program:
             raise KeyError(f"{which} is called at several places, ask for one by name: {names}")
         raise KeyError(f"{which} is not a node of the graph that {self.name} was made from")
 
+    def check(self, op: Op) -> None:
+        """Raise `KeyError` unless `op` is one of this program's, `TypeError` if no op at all."""
+        if not isinstance(op, Op):
+            raise TypeError(f"{op!r} is not an Op: ask for it with program.op({op!r})")
+        if not op.index < len(self.all_ops) or self.all_ops[op.index] is not op:
+            raise KeyError(f"{op} is not an op of {self.name}")
+
     @property
     def assumed(self) -> tuple[Op, ...]:
         """Ops whose effects were not observed: declared by a schema, or anything at all."""
@@ -443,6 +450,9 @@ class Program:
             }
             for op in self.all_ops
         ]
+
+    def __repr__(self) -> str:
+        return f"<Program {self.name}: {len(self.all_ops)} ops, captured by {self.capture}>"
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {len(self.ops)} ops, captured by {self.capture}"]

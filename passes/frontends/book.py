@@ -13,7 +13,7 @@ from attrs import define, field
 from torch import nn
 
 from passes.frontends.env import leaf_names
-from passes.frontends.fakes import World, nbytes_of, storage_of, type_of
+from passes.frontends.fakes import World, nbytes_of, storage_of, type_of, unwrapped
 from passes.program import EntryValue, Role, Value
 
 
@@ -53,7 +53,7 @@ class Book:
             self.owners[identity] = value
             self.sizes[identity] = nbytes_of(fake)
             if fake.layout is torch.strided:
-                self._kept.append(fake.untyped_storage())
+                self._kept.append(unwrapped(fake).untyped_storage())
 
     def entry(self, name: str, role: Role, fake: torch.Tensor) -> Value:
         """A value that exists before the program runs."""

@@ -23,7 +23,7 @@ from torch import fx, nn
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._pytree import tree_map
 
-from passes.errors import CaptureError
+from passes.errors import CaptureError, ProgramError
 from passes.frontends.book import Book
 from passes.frontends.declared import anything, declared, result_count
 from passes.frontends.env import Bound, bound, evaluated, leaf_names, leaf_values
@@ -36,6 +36,7 @@ from passes.frontends.fakes import (
 )
 from passes.frontends.nodes import (
     CANNOT_RUN,
+    LOST_ASSIGNMENT,
     attributes_of,
     explain,
     given_out,
@@ -187,6 +188,12 @@ class Walk:
             )
             return op, Bound(regions.result, regions.values)
 
+        if target is LOST_ASSIGNMENT:
+            raise CaptureError(
+                f"node {node.name} is what is left of an assignment to `.data`; the capture "
+                "lost the assignment itself, so later uses cannot be followed. Write into the "
+                "tensor (copy_), or use the other tensor by its own name"
+            )
         run: Callable[..., object]
         if node.op == "call_module":
             callee = module.get_submodule(str(target))
@@ -454,6 +461,13 @@ def program_of(
     try:
         with torch.no_grad(), world.mode, walk.observer:
             ops, returned = walk.graph(module, bound, ())
+    except ProgramError:
+        raise
+    except Exception as error:
+        raise CaptureError(
+            f"{name} has something that analysis does not expect, after op {walk.ops}: "
+            f"{type(error).__name__}: {error}. Please report it"
+        ) from error
     finally:
         # A graph may contain nodes that switch these, and end between them.
         torch.set_grad_enabled(grad)

@@ -30,6 +30,10 @@ CANNOT_RUN = (
 """What fake execution raises when an op needs data, or has no fake kernel."""
 
 
+LOST_ASSIGNMENT = torch.ops.aten._has_compatible_shallow_copy_type.default
+"""All that `x.data = y` leaves in an exported graph: a check, and not the assignment."""
+
+
 def explain(node: fx.Node, error: Exception) -> str:
     """The message for a node that fails: the program around it, the user's line."""
     before: list[fx.Node] = []

@@ -186,6 +186,27 @@ class TestBytes:
         assert peaks == [400, 400, 400]
 
 
+def test_an_assignment_that_the_capture_lost_is_refused() -> None:
+    class Assigns(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            x.data = y
+            return x.add_(1)
+
+    with pytest.raises(CaptureError, match=r"assignment to `\.data`"):
+        passes.load(Assigns(), torch.rand(3), torch.rand(3))
+
+
+def test_flex_attention_may_do_anything_and_is_counted() -> None:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    class Flex(nn.Module):
+        def forward(self, q: Tensor) -> Any:
+            return flex_attention(q, q, q)
+
+    program = passes.load(Flex(), torch.rand(1, 2, 128, 16))
+    assert [op.name for op in program.assumed] == ["flex_attention"]
+
+
 class TestTheUsersProcess:
     def test_a_transform_left_open_is_closed(self) -> None:
         class Mapped(nn.Module):
