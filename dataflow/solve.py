@@ -3,7 +3,7 @@
 Solving is one sweep over the constraints in weak topological order.
 
     order      reads and writes -> a weak topological order, its loops and their heads
-    step       evaluate one constraint and join what it says into the state
+    visit      evaluate constraints and join what they say into the state
     settle     in a loop, whoever reads what grew is marked; step back to the first mark
     widen      where a loop feeds back, the lattice may leap ahead
     descend    once per widened loop, recompute it from its own answer
@@ -15,7 +15,7 @@ surroundings go on, and nested loops are one system: no solve inside a solve.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Generic, TypeVar, overload
 
@@ -81,8 +81,7 @@ def fixpoint(
             if ranks in order.loops:
                 _settle(sweep, [sequence[rank] for rank in ranks])
             else:
-                for rank in ranks:
-                    sweep.step(sequence[rank])
+                sweep.visit(sequence[ranks.start : ranks.stop])
     except Exception as error:
         notes = getattr(error, "__notes__", ())
         if not any(note.startswith("while analysing") for note in notes):
@@ -102,7 +101,7 @@ def _settle(sweep: _Sweep[V], loop: list[int]) -> None:
     while rank >= 0:
         marked[rank] = 0
         first = rank + 1
-        for unknown in sweep.step(loop[rank]):
+        for unknown in sweep.visit(loop[rank : rank + 1]):
             for reader in readers.get(unknown, ()):
                 marked[reader] = 1
                 first = min(first, reader)
@@ -130,43 +129,43 @@ class _Sweep(Generic[V]):
         self.growth: dict[int, deque[V]] = {}
         self.times: dict[int, int] = {}
 
-    def contributions(self, constraint: int) -> Sequence[V]:
-        """What a constraint says of each unknown it writes, in order; nothing while
-        something it reads is unreached."""
-        state = self.state
-        values: list[V] = []
-        for unknown in self.reads[constraint]:
-            value = state[unknown]
-            if value is UNREACHED:
-                return ()
-            values.append(value)
-        self.visits += 1
-        self.at = constraint
-        facts = self.evaluate(constraint, values)
-        if len(facts) != len(self.writes[constraint]):
-            raise TransferError(
-                f"transfer gave {len(facts)} facts where {len(self.writes[constraint])} are needed"
-            )
-        return facts
+    def visit(self, constraints: Iterable[int]) -> list[int]:
+        """Evaluate constraints in order and join what they say; the unknowns that grew.
 
-    def step(self, constraint: int) -> Sequence[int]:
-        """Evaluate one constraint and join what it says; the unknowns that grew."""
-        targets = self.writes[constraint]
-        if not targets:
-            return ()
-        state = self.state
+        A constraint says nothing while something it reads is unreached.
+        """
+        reads, writes, evaluate, state = self.reads, self.writes, self.evaluate, self.state
+        leq, join, feedback = self.lattice.leq, self.lattice.join, self.feedback
         grown: list[int] = []
-        facts = self.contributions(constraint)
-        for unknown, new in zip(targets, facts):  # noqa: B905  # no facts, or as many
-            old = state[unknown]
-            if old is not UNREACHED:
-                if self.lattice.leq(new, old):
-                    continue
-                new = self.lattice.join(old, new)
-                if (constraint, unknown) in self.feedback:
-                    new = self.widen(unknown, old, new)
-            state[unknown] = new
-            grown.append(unknown)
+        for constraint in constraints:
+            targets = writes[constraint]
+            if not targets:
+                continue
+            values: list[V] = []
+            for unknown in reads[constraint]:
+                value = state[unknown]
+                if value is UNREACHED:
+                    break
+                values.append(value)
+            if len(values) < len(reads[constraint]):
+                continue
+            self.visits += 1
+            self.at = constraint
+            facts = evaluate(constraint, values)
+            if len(facts) != len(targets):
+                raise TransferError(
+                    f"transfer gave {len(facts)} facts where {len(targets)} are needed"
+                )
+            for unknown, new in zip(targets, facts):  # noqa: B905  # lengths were just compared
+                old = state[unknown]
+                if old is not UNREACHED:
+                    if leq(new, old):
+                        continue
+                    new = join(old, new)
+                    if (constraint, unknown) in feedback:
+                        new = self.widen(unknown, old, new)
+                state[unknown] = new
+                grown.append(unknown)
         return grown
 
     def widen(self, unknown: int, old: V, new: V) -> V:
@@ -198,8 +197,12 @@ class _Sweep(Generic[V]):
         for unknown in dict.fromkeys(order):
             new = self.system.initial[unknown]
             for writer, position in self.writers[unknown]:
-                for said in self.contributions(writer)[position : position + 1]:
-                    new = said if new is UNREACHED else self.lattice.join(new, said)
+                values = [self.state[read] for read in self.reads[writer]]
+                if any(value is UNREACHED for value in values):
+                    continue
+                self.visits += 1
+                said = self.evaluate(writer, values)[position]  # type: ignore[arg-type]  # reached
+                new = said if new is UNREACHED else self.lattice.join(new, said)
             old = self.state[unknown]
             if new is not UNREACHED and old is not UNREACHED and self.lattice.leq(new, old):
                 self.state[unknown] = new
