@@ -23,12 +23,12 @@ from attrs import define, evolve, field, frozen
 
 from dataflow import UNREACHED, Copy, CopyKind, Lattice, Powerset, SparseForward, solve
 from passes.program import (
+    ANYTHING,
+    INPUT,
     AliasOf,
     Fresh,
     OneOf,
     Op,
-    OpKind,
-    Origin,
     Program,
     ResultEffect,
     Role,
@@ -128,7 +128,7 @@ class Allocations:
             self.entries[entry.value] = shared[entry.storage]
         every_loop = loops(self.program)
         for op in self.program.all_ops:
-            if op.kind is not OpKind.INPUT:
+            if op.kind is not INPUT:
                 repeated = every_loop and any(op.index in loop for loop in every_loop)
                 for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # transfer counts
                     fresh = _allocates(effect)
@@ -349,7 +349,7 @@ class Aliases:
         written = frozenset[Storage]().union(
             *(facts[op.operands[position].index] for position in op.effects.writes)
         )
-        if op.effects.origin is Origin.ANYTHING:
+        if op.effects.origin is ANYTHING:
             written |= self._kept_before(op)
         if not op.regions:
             return written
@@ -373,7 +373,7 @@ class Aliases:
             *(
                 self.points_to[value.index]
                 for other in self.program.assumed
-                if other.effects.origin is Origin.ANYTHING and other.index < op.index
+                if other.effects.origin is ANYTHING and other.index < op.index
                 for value in other.operands
             )
         )

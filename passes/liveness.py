@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 
 from dataflow import UNREACHED, Chain, Lattice, SparseBackward, solve
 from passes.alias import UNKNOWN, Aliases, Storage, StorageClass
-from passes.program import Op, OpKind, Origin, Program, Value
+from passes.program import ANYTHING, INPUT, Op, Program, Value
 
 Span = tuple[int, int]
 """First and last op index of an interval, both included."""
@@ -43,7 +43,7 @@ class LastUse(SparseBackward[Op, int]):
     lattice: Lattice[int] = Chain(NEVER)
 
     def transfer(self, op: Op, results: Sequence[int]) -> Sequence[int]:
-        use = self.end if op.effects.origin is Origin.ANYTHING else op.index
+        use = self.end if op.effects.origin is ANYTHING else op.index
         return [use] * len(op.operands)
 
     def exit(self, value: object) -> int:
@@ -114,7 +114,7 @@ class Liveness:
         last = [NEVER if fact is UNREACHED else fact for fact in results.states]
         defined = [NEVER] * len(last)
         for op in program.all_ops:
-            if op.kind is not OpKind.INPUT or op.path:
+            if op.kind is not INPUT or op.path:
                 for value in op.defines:
                     defined[value.index] = op.index
             for region in op.regions:

@@ -279,7 +279,8 @@ class Walk:
             )
             moved = {storage_of(tensor) for tensor in seen.moved}
             touched = {*seen.written, *(out if not is_empty(node) else ())}
-            written = [identity for identity in touched if identity in self.book.owners]
+            owners = self.book.owners
+            written = sorted(touched & owners.keys(), key=lambda s: owners[s].index)
             writes = frozenset(p for s in written for p in among_operands(s))
             overwrites = frozenset(
                 p for s in written if s in seen.overwritten for p in positions[s]
