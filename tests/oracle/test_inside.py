@@ -18,7 +18,6 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
-from random import Random
 from typing import Any
 
 import pytest
@@ -1026,9 +1025,8 @@ def test_all_bytes_claimed_are_held(name: str) -> None:
 
 # ------------------------------------------------------------------------------ random programs
 
-PLAIN = ("new", "new", "more", "part", "view", "write")
-CALLS = ("wrapper", "wrapper")
-CHOICES_TOO = ("wrapper", "cond", "cond", "loop", "loop")
+STEPS = ("new", "new", "more", "view", "write", "wrapper", "cond", "cond", "while", "while")
+WITHOUT_CHOICES = ("new", "more", "view", "write", "wrapper", "wrapper")
 
 
 @define
@@ -1038,61 +1036,70 @@ class Writing:
     Every graph gets the same numbers, which its branches and loops go by, and some tensors.
     """
 
-    random: Random
-    calls: Sequence[str]
+    draw: Callable[[st.SearchStrategy[Any]], Any]
+    kinds: Sequence[str]
     numbers: int = 3
 
-    def some(self, values: Sequence[Any], least: int = 1, most: int = 3) -> list[Any]:
-        return self.random.choices(values, k=self.random.randint(least, most))
+    def one_of(self, values: Sequence[Any]) -> Any:
+        return self.draw(st.sampled_from(values))
 
-    def body(self, tensors: int, results: int, depth: int, loop: bool = False) -> GraphModule:
-        """A sub-graph on this many tensors that returns so many; of a loop, with the numbers,
-        the first counted down."""
+    def some(self, values: Sequence[Any], least: int = 1, most: int = 3) -> list[Any]:
+        return [self.one_of(values) for _ in range(self.draw(st.integers(least, most)))]
+
+    def body(self, tensors: int, results: int, depth: int) -> GraphModule:
+        """A sub-graph on this many tensors that returns so many."""
 
         def function(*inputs: Any) -> Any:
             numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
             self.steps(numbers, values, depth)
-            before = (numbers[0] - 1, *numbers[1:]) if loop else ()
-            return (*before, *self.some(values, results, results))
+            return tuple(self.some(values, results, results))
 
         return written(function, self.numbers + tensors)
 
+    def loop_body(self, carried: int, extra: int, depth: int) -> GraphModule:
+        """The body of a loop, which counts its first number down."""
+
+        def function(*inputs: Any) -> Any:
+            numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
+            self.steps(numbers, values, depth)
+            return (numbers[0] - 1, *numbers[1:], *self.some(values, carried, carried))
+
+        return written(function, self.numbers + carried + extra)
+
     def steps(self, numbers: list[Any], values: list[Any], depth: int) -> None:
         """Some ops, whose results join the values."""
-        for _ in range(self.random.randint(1, 3)):
-            calls = self.calls if depth and self.random.random() < 0.5 else ()
-            value = self.random.choice(values)
-            match self.random.choice(calls or PLAIN):
-                case "new":
-                    values.append(value + self.random.choice(values))
-                case "more":
-                    values.append(value.repeat(3, 1)[4:8])
-                case "part":
-                    values.append(value.view(2, 2, 4).sin().view(4, 4))
-                case "view":
-                    values.append(value.view(16).view(4, 4))
-                case "write":
-                    value.sin_()
-                case call:
-                    getattr(self, call)(numbers, values, depth - 1)
+        for _ in range(self.draw(st.integers(1, 4 if depth else 2))):
+            kind = self.one_of(self.kinds if depth else self.kinds[:4])
+            value = self.one_of(values)
+            if kind == "new":
+                values.append(value + self.one_of(values))
+            elif kind == "more":
+                values.append(value.repeat(3, 1)[:4])
+            elif kind == "view":
+                values.append(value.t())
+            elif kind == "write":
+                value.sin_()
+            else:
+                getattr(self, kind.replace("while", "loop"))(numbers, values, depth - 1)
 
     def wrapper(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        given, count = self.some(values), self.random.randint(1, 3)
+        given, count = self.some(values), self.draw(st.integers(1, 3))
         body = self.body(len(given), count, depth)
-        results = wrapped(self.random.choice(WRAPPERS), body, *numbers, *given)
+        results = wrapped(self.one_of(WRAPPERS), body, *numbers, *given)
         values += [results[number] for number in range(count)]
 
     def cond(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        given, count = self.some(values), self.random.randint(1, 3)
+        given, count = self.some(values), self.draw(st.integers(1, 3))
         yes, no = (self.body(len(given), count, depth) for _ in range(2))
-        results = cond(self.random.choice(numbers) % 2 > 0, yes, no, *numbers, *given)
+        results = cond(self.one_of(numbers) % 2 > 0, yes, no, *numbers, *given)
         values += [results[number] for number in range(count)]
 
     def loop(self, numbers: list[Any], values: list[Any], depth: int) -> None:
         carried, extra = self.some(values), self.some(values, 0, 2)
-        body = self.body(len(carried) + len(extra), len(carried), depth, loop=True)
+        body = self.loop_body(len(carried), len(extra), depth)
         again = written(lambda left, *_: left > 0, self.numbers + len(carried) + len(extra))
-        start = (*self.random.sample(numbers, k=self.numbers), *carried)
+        turned = self.draw(st.permutations(numbers))
+        start = (*turned, *carried)
         results = call("while_loop", again, body, start, tuple(extra), near=numbers[0])
         values += [results[self.numbers + number] for number in range(len(carried))]
 
@@ -1100,8 +1107,7 @@ class Writing:
         def function(*inputs: Any) -> Any:
             numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
             values += [values[0] + 1, values[0] * 2]
-            for _ in range(2):
-                self.steps(numbers, values, 2)
+            self.steps(numbers, values, 2)
             return tuple(self.some(values))
 
         return written(function, self.numbers + 2)
@@ -1110,31 +1116,16 @@ class Writing:
 NUMBERS = ((2, 1, 0), (3, 0, 2), (0, 3, 1), (1, 2, 3))
 
 
-def check_random(seed: int, calls: Sequence[str]) -> None:
-    graph = Writing(Random(seed), calls).program()
-    tight = calls is CALLS
-    runs = [[*map(torch.tensor, numbers), X, Y] for numbers in NUMBERS[: 1 if tight else 4]]
+@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@given(st.data(), st.booleans())
+def test_claims_hold_of_random_programs(data: st.DataObject, choices: bool) -> None:
+    graph = Writing(data.draw, STEPS if choices else WITHOUT_CHOICES).program()
+    runs = [[*map(torch.tensor, numbers), X, Y] for numbers in NUMBERS[: 4 if choices else 1]]
     case = Case(graph, graph, runs, runs[0])
     for truth in case.truths:
         check_sound(truth)
-    if tight:
+    if not choices:
         check_exact_storages(case.truths)
         check_exact_bytes(case.truths)
     alive = case.truths[-1].inside.instances
     assert torch_s_own(graph, runs[-1]) == {op: [i.alive for i in alive[op]] for op in alive}
-
-
-# Seeds rather than choices are drawn, so that no two programs are much alike.
-SEEDS = st.integers(0, 2**32)
-
-
-@settings(max_examples=45, derandomize=True, deadline=None, database=None)
-@given(SEEDS)
-def test_claims_hold_of_random_programs(seed: int) -> None:
-    check_random(seed, CHOICES_TOO)
-
-
-@settings(max_examples=15, derandomize=True, deadline=None, database=None)
-@given(SEEDS)
-def test_claims_are_exact_where_nothing_depends_on_data(seed: int) -> None:
-    check_random(seed, CALLS)
