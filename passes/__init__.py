@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from passes.alias import UNKNOWN, Aliases, Storage, StorageClass
+from passes.alias import Aliases
 from passes.errors import CaptureError, ProgramError, TrustError
 from passes.liveness import LiveAtExit, Liveness, LiveRange
 from passes.memory import Memory
 from passes.program import Effects, Op, Program, Region, TensorType, Value
 from passes.run import run
 from passes.stages import GraphAnalyser, LiveStage, LiveVariable, LiveVariableVector
+from passes.storages import UNKNOWN, Storage, StorageClass
 
 if TYPE_CHECKING:
     from passes.frontends.shapes import shape_prop_pass as shape_prop_pass

@@ -22,8 +22,9 @@ from typing import Literal
 from attrs import define, field, frozen
 
 from dataflow import UNREACHED, Chain, Lattice, SparseBackward, solve
-from passes.alias import UNKNOWN, Aliases, Storage, StorageClass
+from passes.alias import Aliases
 from passes.program import ANYTHING, INPUT, Op, Program, Value
+from passes.storages import ANY, UNKNOWN, Storage, StorageClass, numbers
 
 Span = tuple[int, int]
 """First and last op index of an interval, both included."""
@@ -171,12 +172,11 @@ class Liveness:
         return start, max(start, min(stop, len(self._all_ops) - 1))
 
     @cached_property
-    def spans(self) -> dict[Storage, tuple[Span, ...]]:
-        """Per storage, the intervals of op indices in which some member is live."""
-        found: dict[Storage, tuple[Span, ...]] = {}
+    def spans(self) -> dict[int, tuple[Span, ...]]:
+        """Per storage number, the intervals of op indices in which some member is live."""
+        found: dict[int, tuple[Span, ...]] = {}
         final = len(self._all_ops) - 1
-        pointees = self.aliases.points_to
-        for number, (start, stop) in enumerate(zip(self._defined, self._last, strict=True)):
+        for fact, start, stop in zip(self.aliases.facts, self._defined, self._last):  # noqa: B905  # one per value
             if start < 0:
                 if stop < 0:
                     continue  # an entry value that nobody uses
@@ -184,14 +184,19 @@ class Liveness:
             if stop > final:
                 stop = final
             span = start, (stop if stop > start else start)
-            for storage in pointees[number]:
-                known = found.get(storage)
-                found[storage] = (span,) if known is None else merged(known, span)
+            for number in (fact,) if type(fact) is int else numbers(fact):
+                known = found.get(number)
+                found[number] = (span,) if known is None else merged(known, span)
         return found
 
     def range(self, storage_class: StorageClass) -> LiveRange:
         """When a storage class is alive."""
-        return LiveRange(self.spans.get(storage_class.storage, ()))
+        return LiveRange(self._by_storage.get(storage_class.storage, ()))
+
+    @cached_property
+    def _by_storage(self) -> dict[Storage, tuple[Span, ...]]:
+        storage = self.aliases.allocations.storage
+        return {storage(number): intervals for number, intervals in self.spans.items()}
 
 
 def merged(spans: tuple[Span, ...], new: Span) -> tuple[Span, ...]:
@@ -212,15 +217,13 @@ def merged(spans: tuple[Span, ...], new: Span) -> tuple[Span, ...]:
 
 def _written_entries(program: Program, aliases: Aliases) -> list[Value]:
     """The entry values whose storage the program may write."""
-    written: set[Storage] = set()
+    written: set[int] = set()
     for op in program.all_ops:
-        if op.effects.writes:
-            written |= aliases.storages_written_by(op)
-    return [
-        entry.value
-        for entry in program.entry.values
-        if not written.isdisjoint(aliases.pointees(entry.value)) or UNKNOWN in written
-    ]
+        if op.effects.writes or op.effects.origin is ANYTHING:
+            written |= aliases.numbers_written_by(op)
+    entry = aliases.allocations.entry
+    values = [found.value for found in program.entry.values]
+    return [value for value in values if ANY in written or entry[value.index] in written]
 
 
 @define(eq=False, slots=False)

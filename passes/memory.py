@@ -19,9 +19,9 @@ from itertools import accumulate
 
 from attrs import define
 
-from passes.alias import Aliases, Storage, StorageClass
 from passes.liveness import Liveness
 from passes.program import Op, Program, Role
+from passes.storages import Allocations, Storage, StorageClass
 from passes.uncertain import Uncertain
 
 
@@ -50,22 +50,26 @@ class Memory:
     def _add_up(cls, program: Program) -> Memory:
         liveness = Liveness.of(program)
         aliases = liveness.aliases
+        made = aliases.allocations
         levels = [0] * (len(program.all_ops) + 1)
         uncertain = Uncertain(liveness) if aliases.uncertain else None
         spans = uncertain.certain_spans if uncertain else liveness.spans
         unsized = []
-        for storage, intervals in spans.items():
-            if storage.nbytes is None and storage.role is None:
-                unsized.append(storage)
-            elif storage.role is None and storage.nbytes:
-                for start, stop in intervals:
-                    levels[start] += storage.nbytes
-                    levels[stop + 1] -= storage.nbytes
+        for number, intervals in spans.items():
+            if number not in made.owner:
+                nbytes = made.nbytes(number)
+                if nbytes is None:
+                    unsized.append(number)
+                elif nbytes:
+                    for start, stop in intervals:
+                        levels[start] += nbytes
+                        levels[stop + 1] -= nbytes
         timeline = list(accumulate(levels[:-1]))
         if uncertain:
             unsized += uncertain.unsized
             timeline = [known + uncertain.at(i) for i, known in enumerate(timeline)]
-        return cls(program, liveness, tuple(timeline), _entry_bytes(aliases), tuple(unsized))
+        storages = tuple(map(made.storage, unsized))
+        return cls(program, liveness, tuple(timeline), _entry_bytes(made), storages)
 
     def __repr__(self) -> str:
         return f"<Memory of {self.program.name}: peak {self.peak_bytes} bytes at {self.peak_at}>"
@@ -94,10 +98,9 @@ class Memory:
         return tuple(sorted(alive, key=lambda c: (-(c.nbytes or 0), c.id)))
 
 
-def _entry_bytes(aliases: Aliases) -> Mapping[Role, int]:
+def _entry_bytes(made: Allocations) -> Mapping[Role, int]:
     """Bytes of entry storages by role, each storage once."""
     found = dict.fromkeys(Role, 0)
-    for storage in aliases.all_storages:
-        if storage.role is not None:
-            found[storage.role] += storage.nbytes or 0
+    for number, entry in made.owner.items():
+        found[entry.role] += made.nbytes(number) or 0
     return found

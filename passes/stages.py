@@ -11,10 +11,11 @@ from typing import Any
 
 from attrs import field, frozen
 
-from passes.alias import Aliases, Storage, StorageClass
+from passes.alias import Aliases
 from passes.errors import ProgramError
 from passes.liveness import LiveAtExit, Liveness
 from passes.program import AliasOf, Op, Program
+from passes.storages import Storage, StorageClass
 
 
 @frozen

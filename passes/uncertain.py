@@ -20,9 +20,10 @@ from functools import cached_property
 from attrs import define
 
 from dataflow import CopyKind
-from passes.alias import UNKNOWN, Aliases, Storage, Storages, is_one
+from passes.alias import Aliases
 from passes.liveness import Liveness, Span, merged
 from passes.program import AliasOf, Op, Program, SameAs, Value
+from passes.storages import ANY, Allocations, is_one, numbers
 
 
 @define(eq=False, slots=False)
@@ -39,16 +40,18 @@ class Uncertain:
     def aliases(self) -> Aliases:
         return self.liveness.aliases
 
+    @property
+    def made(self) -> Allocations:
+        return self.aliases.allocations
+
     @cached_property
-    def certain_spans(self) -> dict[Storage, tuple[Span, ...]]:
+    def certain_spans(self) -> dict[int, tuple[Span, ...]]:
         """Per storage, when some value lives that is certainly it."""
-        found: dict[Storage, tuple[Span, ...]] = {}
-        uncertain = set(self.aliases.uncertain)
-        for value in self.program.values:
+        found: dict[int, tuple[Span, ...]] = {}
+        for value, fact in zip(self.program.values, self.aliases.facts, strict=True):
             span = self.liveness.span(value)
-            if span is not None and value not in uncertain:
-                for storage in self.aliases.pointees(value):
-                    found[storage] = merged(found.get(storage, ()), span)
+            if span is not None and isinstance(fact, int) and is_one(fact):
+                found[fact] = merged(found.get(fact, ()), span)
         return found
 
     @cached_property
@@ -77,7 +80,7 @@ class Uncertain:
         return roots
 
     @cached_property
-    def kept(self) -> list[tuple[Storages, tuple[Span, ...]]]:
+    def kept(self) -> list[tuple[frozenset[int], tuple[Span, ...]]]:
         """Per uncertain tensor: what it may be, and when it or a view of it lives."""
         spans: dict[Value, tuple[Span, ...]] = {}
         for value, root in self.roots.items():
@@ -88,7 +91,10 @@ class Uncertain:
             if head in self.roots:  # the run holds what it carries from the first to the last
                 root = self.roots[head]
                 spans[root] = merged(spans.get(root, ()), (op.first_index, op.index - 1))
-        return [(self.aliases.pointees(root), found) for root, found in spans.items()]
+        return [(self._facts(root), found) for root, found in spans.items()]
+
+    def _facts(self, value: Value) -> frozenset[int]:
+        return numbers(self.aliases.facts[value.index])
 
     @property
     def _loop_heads(self) -> Iterable[tuple[Op, Value]]:
@@ -99,22 +105,22 @@ class Uncertain:
                     yield op, copy.target
 
     @property
-    def unsized(self) -> list[Storage]:
+    def unsized(self) -> list[int]:
         """Storages of unknown size that only uncertain values may be."""
         found = {storage for storages, _ in self.kept for storage in storages}
-        found -= self.certain_spans.keys()
-        return [s for s in found if s.nbytes is None and s.role is None and s is not UNKNOWN]
+        found -= {ANY, *self.certain_spans, *self.made.owner}
+        return sorted(storage for storage in found if self.made.nbytes(storage) is None)
 
     def at(self, index: int) -> int:
         """Bytes that uncertain values may keep alive while op `index` runs."""
         alone = 0
         together = 0
-        shared: set[Storage] = set()
+        shared: set[int] = set()
         for storages, spans in self.kept:
             if not _within(index, spans):
                 continue
             candidates = [s for s in storages if self._adds(s, index)]
-            most = max((s.nbytes or 0 for s in candidates), default=0)
+            most = max((self.made.nbytes(s) or 0 for s in candidates), default=0)
             if all(map(is_one, candidates)):
                 together += most
                 shared.update(candidates)
@@ -122,20 +128,19 @@ class Uncertain:
                 alone += most
         return alone + min(together, self._once(shared, index)) + self._held(index)
 
-    def _adds(self, storage: Storage, index: int) -> bool:
+    def _adds(self, storage: int, index: int) -> bool:
         """Whether a storage would add bytes to those certainly alive."""
-        if storage.role is not None or storage is UNKNOWN:
+        if storage == ANY or storage in self.made.owner:
             return False
-        return storage.earlier or not _within(index, self.certain_spans.get(storage, ()))
+        return not is_one(storage) or not _within(index, self.certain_spans.get(storage, ()))
 
-    def _once(self, storages: Iterable[Storage], index: int) -> int:
+    def _once(self, storages: Iterable[int], index: int) -> int:
         """Bytes of storages each counted once, and of each branch the larger side."""
         total = 0
         sides: dict[Op, dict[int, int]] = {}
         for storage in storages:
-            assert storage.op is not None
-            left = self._left(storage.op, index)
-            nbytes = storage.nbytes or 0
+            left = self._left(self.made.definer[storage], index)
+            nbytes = self.made.nbytes(storage) or 0
             if left is None:
                 total += nbytes
             else:
@@ -175,9 +180,13 @@ class Uncertain:
             assert op.region_flow is not None
             inside = range(op.first_index, op.index)
             for value in op.region_flow.held:
-                made = [s for s in self.aliases.pointees(value) if s.op and s.op.index in inside]
+                made = [
+                    storage
+                    for storage in self._facts(value)
+                    if (by := self.made.op(storage)) and by.index in inside
+                ]
                 region = next(region for region in op.regions if value in region.outputs)
-                nbytes = max((s.nbytes or 0 for s in made), default=0)
+                nbytes = max((self.made.nbytes(storage) or 0 for storage in made), default=0)
                 found.append(((op.first_index, region.ops[-1].index), nbytes))
         return found
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from passes.alias import UNKNOWN, Aliases, Storage
+from passes.alias import Aliases
 from passes.liveness import Liveness
 from passes.memory import Memory
 from passes.program import Op, OpKind, Program, Role
+from passes.storages import UNKNOWN, Storage
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 TOLD_ALIVE = 10
@@ -48,17 +49,17 @@ def show(program: Program) -> Iterator[str]:
     ends: dict[int, list[str]] = {}
     # What is there at entry is shown where the program names it.
     given = {
-        storage: op.index
+        aliases.allocations.entry[value.index]: op.index
         for op in reversed(program.ops)
         if op.kind is OpKind.INPUT
         for value in op.results
-        for storage in aliases.pointees(value)
     }
-    for storage, spans in liveness.spans.items():
+    for number, spans in liveness.spans.items():
+        storage = aliases.allocations.storage(number)
         if storage is UNKNOWN:
             continue
         for start, stop in spans:
-            start = given.get(storage, start)
+            start = given.get(number, start)
             begins.setdefault(start, []).append(f"+{storage}")
             ends.setdefault(stop, []).append(f"-{storage}")
     last = len(program.all_ops) - 1

@@ -12,8 +12,9 @@ import pytest
 import passes
 from dataflow import solve, verify
 from passes import UNKNOWN, Aliases, Program, StorageClass
-from passes.alias import Allocations, PointsTo
+from passes.alias import PointsTo
 from passes.program import OpKind, Origin
+from passes.storages import Allocations
 from tests.oracle.models import MODELS, Case
 from tests.oracle.run import Run, observe
 

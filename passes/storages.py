@@ -1,0 +1,241 @@
+"""The storages of a program, by number.
+
+Analyses tell storages apart by numbers, which cost nothing to make or compare; a
+`Storage`, with its name and size, is made where somebody asks for it.
+
+    n >= 0    the storage that value n has at entry, or that the op defining value n allocates
+    -1        any storage at all
+    -2 - n    the allocations of storage n in all earlier iterations of the loops around it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+
+from attrs import define, field, frozen
+
+from dataflow import CopyKind, Lattice
+from passes.program import (
+    INPUT,
+    EntryValue,
+    Fresh,
+    OneOf,
+    Op,
+    Program,
+    ResultEffect,
+    Role,
+    Unknown,
+    Value,
+)
+
+
+@define(eq=False, frozen=True)
+class Storage:
+    """One allocation: by an op, or there at entry.
+
+    `nbytes` is its size (the largest it gets to, None if only a run decides); the shape
+    of a view of it does not tell.  `earlier`: it stands for the allocations of the same
+    op in all earlier iterations of a loop.
+    """
+
+    name: str
+    nbytes: int | None
+    op: Op | None = None
+    role: Role | None = None
+    earlier: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<Storage {self.name}: {self.nbytes} bytes>"
+
+
+UNKNOWN = Storage("unknown", None)
+"""Any storage at all."""
+
+ANY = -1
+"""Its number."""
+
+
+@define(eq=False, frozen=True)
+class StorageClass:
+    """A storage with the values that are it (`members`) and may be it (`may_members`)."""
+
+    storage: Storage
+    members: frozenset[Value]
+    may_members: frozenset[Value]
+
+    @property
+    def id(self) -> str:
+        """Its name: of the op and leaf that allocate it, or of the entry value."""
+        return self.storage.name
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of the storage."""
+        return self.storage.nbytes
+
+    def __str__(self) -> str:
+        return self.storage.name
+
+    def __repr__(self) -> str:
+        members = ", ".join(sorted(value.name for value in self.members))
+        return f"<StorageClass {self.id}: {self.nbytes} bytes, {members}>"
+
+
+Points = int | frozenset[int]
+"""The number of the one storage a value is, or the numbers of those it may be."""
+
+
+def numbers(points: Points) -> frozenset[int]:
+    """As a set, however many."""
+    return frozenset((points,)) if isinstance(points, int) else points
+
+
+def points(found: frozenset[int]) -> Points:
+    """As a fact: a single number where there is one."""
+    if len(found) == 1:
+        (only,) = found
+        return only
+    return found
+
+
+@frozen
+class StorageSets(Lattice[Points]):
+    """Sets of storage numbers ordered by inclusion; a set of one is the number itself."""
+
+    name: Callable[[int], object] = str
+
+    @property
+    def bottom(self) -> Points:
+        return frozenset()
+
+    def leq(self, a: Points, b: Points) -> bool:
+        return a == b or numbers(a) <= numbers(b)
+
+    def join(self, a: Points, b: Points) -> Points:
+        return points(numbers(a) | numbers(b))
+
+    def show(self, value: Points) -> str:
+        return "{" + ", ".join(sorted(str(self.name(number)) for number in numbers(value))) + "}"
+
+
+def earlier(number: int) -> int:
+    """What a storage allocated inside a loop is to the next iteration."""
+    return number if number < 0 else -2 - number
+
+
+def is_one(number: int) -> bool:
+    """Whether a storage stands for a single allocation at a time."""
+    return number >= 0
+
+
+def loops(program: Program) -> list[range]:
+    """The op indices inside each loop."""
+    return [
+        range(op.first_index, op.index)
+        for op in program.all_ops
+        if op.region_flow and any(c.kind is CopyKind.BACK for c in op.region_flow.copies)
+    ]
+
+
+def _allocates(effect: ResultEffect) -> Fresh | Unknown | None:
+    """The storage a result may have of its own."""
+    if isinstance(effect, (Fresh, Unknown)):
+        return effect
+    if isinstance(effect, OneOf):
+        return next((answer for answer in effect.answers if isinstance(answer, Fresh)), None)
+    return None
+
+
+@define(eq=False, slots=False)
+class Allocations:
+    """Every storage of a program: who allocates it and how large it is.
+
+    `allocated` are the numbers of what ops allocate, in order.  `entry` maps the index of
+    an entry value to its storage, `owner` such a storage to the value it is named after.
+    """
+
+    program: Program
+    allocated: list[int] = field(factory=list, init=False)
+    entry: dict[int, int] = field(factory=dict, init=False)
+    owner: dict[int, EntryValue] = field(factory=dict, init=False)
+    _sizes: dict[int, int | None] = field(factory=dict, init=False)
+    _made: dict[int, Storage] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        sizes, allocated = self._sizes, self.allocated
+        shared: dict[int, int] = {}
+        for entry in self.program.entry.values:
+            number = shared.setdefault(entry.storage, entry.value.index)
+            self.entry[entry.value.index] = number
+            if number not in self.owner:
+                self.owner[number] = entry
+                sizes[number] = entry.nbytes
+        for op in self.program.all_ops:
+            if op.kind is not INPUT:
+                for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # transfer counts
+                    fresh = effect if type(effect) is Fresh else _allocates(effect)
+                    if fresh is not None:
+                        number = value.index
+                        allocated.append(number)
+                        sizes[number] = fresh.nbytes
+
+    def nbytes(self, number: int) -> int | None:
+        """The size of a storage; None if only a run decides."""
+        return self._sizes.get(number if number >= ANY else -2 - number)
+
+    def resize(self, number: int, nbytes: int | None) -> None:
+        """A storage gets to a size; the largest counts."""
+        if number != ANY:
+            number = number if number >= 0 else -2 - number
+            self._sizes[number] = max(self._sizes[number] or 0, nbytes or 0)
+
+    @cached_property
+    def definer(self) -> dict[int, Op]:
+        """The index of a value -> the op that defines it."""
+        return {value.index: op for op in self.program.all_ops for value in op.defines}
+
+    def op(self, number: int) -> Op | None:
+        """The op that allocates a storage; None for one that is there at entry."""
+        if number == ANY:
+            return None
+        number = number if number >= 0 else -2 - number
+        return None if number in self.owner else self.definer[number]
+
+    def role(self, number: int) -> Role | None:
+        """What a storage that is there at entry is to the program; None for all others."""
+        return self.owner[number].role if number in self.owner else None
+
+    def storage(self, number: int) -> Storage:
+        """The storage with a number; the same object each time."""
+        if number not in self._made:
+            self._made[number] = UNKNOWN if number == ANY else self._make(number)
+        return self._made[number]
+
+    def _make(self, number: int) -> Storage:
+        if number < 0:
+            now = self.storage(-2 - number)
+            return Storage(f"{now.name} (earlier)", now.nbytes, now.op, earlier=True)
+        entry = self.owner.get(number)
+        if entry:
+            return Storage(entry.name, self.nbytes(number), None, entry.role)
+        value = self.program.values[number]
+        return Storage(value.name, self.nbytes(number), self.definer[number])
+
+    def storages(self, found: Iterable[int]) -> frozenset[Storage]:
+        """The storages with the given numbers."""
+        return frozenset(map(self.storage, found))
+
+    def all_numbers(self, facts: Sequence[Points]) -> list[int]:
+        """Every storage in the order they come to be, earlier iterations' where a fact has
+        one."""
+        carried = {
+            n for fact in facts if type(fact) is not int or fact < ANY for n in numbers(fact)
+        }
+        found = [*self.owner, *self.allocated]
+        if not carried:
+            return found
+        return [which for n in found for which in (n, earlier(n)) if which >= 0 or which in carried]
