@@ -20,9 +20,10 @@ when something grows follows from these lists; authors never name a dependency.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import Final, Generic, Literal, TypeVar
+from functools import cached_property
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from attrs import define
 
@@ -46,21 +47,34 @@ UNREACHED: Final = Answer.UNREACHED
 Unreached = Literal[Answer.UNREACHED]
 
 
-@define(eq=False, frozen=True)
+@define(eq=False, frozen=True, slots=False)
 class System(Generic[V]):
     """Constraints over unknowns, all numbered.
 
     `initial` is the state to start from: `UNREACHED`, or the boundary's fact.  A
-    constraint is evaluated only while everything it reads is reached.  `constraint_name`
-    and `unknown_name` are for messages.
+    constraint is evaluated, as `evaluate(subjects[c], facts it reads)`, only while
+    everything it reads is reached; a fact it gives may be `UNREACHED`, which says nothing.
+    `asks`: constraints also read and tell others while they run.
+    `constraint_name` and `unknown_name` are for messages.
     """
 
     initial: Sequence[V | Unreached]
     reads: Sequence[Sequence[int]]
     writes: Sequence[Sequence[int]]
-    evaluate: Callable[[int, list[V]], Sequence[V]]
+    subjects: Sequence[object]
+    evaluate: Callable[[Any, list[V]], Sequence[V | Unreached]]  # Any: a subject of its own kind
     constraint_name: Callable[[int], str]
     unknown_name: Callable[[int], str]
+    asks: bool = False
+
+    @cached_property
+    def writers(self) -> list[list[tuple[int, int]]]:
+        """Per unknown, the constraints that write it, each with the position it has there."""
+        found: list[list[tuple[int, int]]] = [[] for _ in self.initial]
+        for constraint, outputs in enumerate(self.writes):
+            for position, unknown in enumerate(outputs):
+                found[unknown].append((constraint, position))
+        return found
 
 
 class Analysis(ABC, Generic[N, V]):
@@ -91,38 +105,86 @@ class _Dense(Analysis[N, V]):
         """The fact where analysis starts: at the entries, or at the exits if backward."""
         return self.lattice.bottom
 
-    def _pose(
-        self,
-        flow: Flow[N],
-        edges: Sequence[tuple[int, int]],
-        starts: Sequence[int],
-        step: int,
-    ) -> System[V]:
-        """Unknown b: the fact where the analysis enters block b.  Constraint b: block b."""
-        nodes, blocks, transfer = flow.nodes, flow.blocks, self.transfer
-        onward: list[list[int]] = [[] for _ in blocks]
-        for source, target in edges:
-            onward[source].append(target)
-        initial: list[V | Unreached] = [UNREACHED] * len(blocks)
-        for start in starts:
-            initial[start] = self.boundary()
+    def edge(self, node: N, way: int, value: V) -> V | Unreached:
+        """The fact that crosses an edge: what is known because control went this way.
 
-        def evaluate(block: int, values: list[V]) -> Sequence[V]:
-            value, node = values[0], -1
+        `node` decides between several ways to go on and this is number `way`, from 0.
+        `UNREACHED` says that it is never taken.  By default the same fact.
+        """
+        return value
+
+    def over_blocks(self, flow: Flow[N], step: int) -> Callable[[int, V], V]:
+        """The transfer of a whole block, by its number; `step` is -1 against execution."""
+        transfer, nodes, blocks = self.transfer, flow.nodes, flow.blocks
+
+        def run(block: int, value: V) -> V:
+            node = -1
             try:
                 for node in blocks[block][::step]:
                     value = transfer(nodes[node], value)
             except Exception as error:
                 error.add_note(f"while analysing {nodes[node]}")
                 raise
-            return [value] * len(onward[block])
+            if value is None:
+                raise TypeError(f"transfer returned None in the block of {nodes[node]}")
+            return value
+
+        return run
+
+    def _pose(
+        self, flow: Flow[N], edges: Sequence[tuple[int, int]], starts: Iterable[int], step: int
+    ) -> System[V]:
+        """Unknown b: the fact where the analysis enters block b.  Constraint b: block b."""
+        blocks, nodes = flow.blocks, flow.nodes
+        onward: list[list[int]] = [[] for _ in blocks]
+        for source, target in edges:
+            onward[source].append(target)
+        initial: list[V | Unreached] = [UNREACHED] * len(blocks)
+        for start in starts:
+            initial[start] = self.boundary()
+        through = self.over_blocks(flow, step)
+        crossings = self._crossings(flow, edges)
+
+        def evaluate(block: int, values: list[V]) -> Sequence[V | Unreached]:
+            return [through(block, values[0])] * len(onward[block])
+
+        def evaluate_edges(block: int, values: list[V]) -> Sequence[V | Unreached]:
+            value = through(block, values[0])
+            return [
+                value if way is None else self.edge(way[0], way[1], value)
+                for way in crossings[block]
+            ]
 
         def name(block: int) -> str:
             inside = [str(nodes[node]) for node in blocks[block]]
             shown = inside if len(inside) <= 3 else [inside[0], "...", inside[-1]]
             return "[" + "; ".join(shown) + "]"
 
-        return System(initial, [(b,) for b in range(len(blocks))], onward, evaluate, name, name)
+        # Constraints stand in the analysis' direction: straight-line programs need no other
+        # order.
+        order = range(len(blocks))[::step]
+        return System(
+            initial,
+            [(block,) for block in order],
+            [onward[block] for block in order],
+            order,
+            evaluate_edges if crossings else evaluate,
+            lambda constraint: name(order[constraint]),
+            name,
+        )
+
+    def _crossings(
+        self, flow: Flow[N], edges: Sequence[tuple[int, int]]
+    ) -> list[list[tuple[N, int] | None]]:
+        """Per block and way out of it in the analysis' direction, the node that decides and
+        the number of the way; None where there is but one.  Empty if `edge` is the default."""
+        if type(self).edge is _Dense.edge:
+            return []
+        ways = flow.ways
+        found: list[list[tuple[N, int] | None]] = [[] for _ in flow.blocks]
+        for (source, _), way in zip(edges, ways, strict=True):
+            found[source].append(way)
+        return found
 
 
 class Forward(_Dense[N, V]):
@@ -146,26 +208,57 @@ class Backward(_Dense[N, V]):
     __slots__ = ()
 
     def pose(self, flow: Flow[N]) -> System[V]:
-        # Blocks are numbered in execution order, so the reverse is the better sweep, and
-        # the solver sweeps constraints in the order given; it reorders only for loops.
         edges = [(target, source) for source, target in flow.edges]
-        system = self._pose(flow, edges, [*flow.exits, *_never_exits(flow)], -1)
-        last = len(flow.blocks) - 1
-        return System(
-            system.initial,
-            system.reads[::-1],
-            system.writes[::-1],
-            lambda constraint, values: system.evaluate(last - constraint, values),
-            lambda constraint: system.constraint_name(last - constraint),
-            system.unknown_name,
-        )
+        return self._pose(flow, edges, [*flow.exits, *endless(flow)], -1)
 
 
-def _never_exits(flow: Flow[N]) -> list[int]:
-    """Blocks that no exit is reachable from: an endless loop is its own boundary."""
+class GenKill(_Dense[N, V]):
+    """A mixin for transfers that are data: `(value without killed) joined with generated`.
+
+    The solver composes them, so a block costs one step however long it is.  Needs a
+    lattice of sets: `Bits`, `Powerset`.  Write `class Live(GenKill[N, V], Backward[N, V])`.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def effect(self, node: N) -> tuple[V, V]:
+        """`(generated, killed)` at a node."""
+
+    def transfer(self, node: N, value: V) -> V:
+        generated, killed = self.effect(node)
+        return self.lattice.replace(value, killed, generated)
+
+    def over_blocks(self, flow: Flow[N], step: int) -> Callable[[int, V], V]:
+        nodes, blocks, effect = flow.nodes, flow.blocks, self.effect
+        replace, join, nothing = self.lattice.replace, self.lattice.join, self.lattice.bottom
+        generated, killed = [nothing] * len(blocks), [nothing] * len(blocks)
+        known = bytearray(len(blocks))
+
+        def run(block: int, value: V) -> V:
+            if not known[block]:
+                gen = kill = nothing
+                for node in blocks[block][::step]:
+                    more, fewer = effect(nodes[node])
+                    gen = replace(gen, fewer, more)
+                    kill = join(kill, fewer)
+                generated[block], killed[block], known[block] = gen, kill, 1
+            return replace(value, killed[block], generated[block])
+
+        return run
+
+
+def endless(flow: Flow[N]) -> list[int]:
+    """Blocks that backward analysis starts from though no exit is reachable from them.
+
+    An endless loop is its own boundary, where it goes back; so is a block that leads
+    nowhere.
+    """
     before: list[list[int]] = [[] for _ in flow.blocks]
+    leads_on = bytearray(len(flow.blocks))
     for source, target in flow.edges:
         before[target].append(source)
+        leads_on[source] = 1
     leads_out = set(flow.exits)
     pending = list(flow.exits)
     while pending:
@@ -173,7 +266,11 @@ def _never_exits(flow: Flow[N]) -> list[int]:
             if source not in leads_out:
                 leads_out.add(source)
                 pending.append(source)
-    return [block for block in range(len(flow.blocks)) if block not in leads_out]
+    if len(leads_out) == len(flow.blocks):
+        return []
+    found = {s for s, target in flow.edges if target <= s and s not in leads_out}
+    nowhere = {block for block in range(len(flow.blocks)) if not leads_on[block]}
+    return sorted(found | (nowhere - leads_out))
 
 
 class _Sparse(Analysis[N, V]):
@@ -182,7 +279,7 @@ class _Sparse(Analysis[N, V]):
     __slots__ = ()
 
     def copy(self, copy: Copy, value: V) -> V:
-        """The fact that crosses a sub-graph's boundary.  By default the same fact."""
+        """The fact that crosses a sub-graph's boundary or an edge.  By default the same."""
         return value
 
 
@@ -190,7 +287,8 @@ class SparseForward(_Sparse[N, V]):
     """A fact per value, from what defines it.
 
     `transfer(node, operands)` gets one fact per operand and returns one per result.
-    `entry(value)` is the fact of a value that no node defines.
+    `entry(value)` is the fact of a value that no node defines.  With `takes`, what no
+    execution gets to is left out: conditional propagation.
     """
 
     __slots__ = ()
@@ -203,38 +301,86 @@ class SparseForward(_Sparse[N, V]):
         """The fact of a value that no node defines, such as an input."""
         return self.lattice.bottom
 
+    def takes(self, node: N, way: int, operands: Sequence[V]) -> bool:
+        """Whether control may leave `node`, which decides between several ways to go on,
+        by way number `way`, from 0.  By default it may leave by all."""
+        return True
+
     def pose(self, flow: Flow[N]) -> System[V]:
         initial: list[V | Unreached] = [UNREACHED] * len(flow.values)
         for number in flow.inputs:
             initial[number] = self.entry(flow.values[number])
-        nodes, transfer = flow.nodes, self.transfer
-        if not flow.copies:
-            return System(
-                initial,
-                flow.operands,
-                flow.results,
-                lambda node, operands: transfer(nodes[node], operands),
-                lambda node: str(nodes[node]),
-                lambda value: str(flow.values[value]),
-            )
-        # Copies stand beside their node: into sub-graphs where it begins, out of them at
-        # the node itself; the solver orders what loops.
-        steps: list[int | Copy] = [*flow.copies, *range(len(nodes))]
-
-        def evaluate(constraint: int, values: list[V]) -> Sequence[V]:
-            step = steps[constraint]
-            if isinstance(step, int):
-                return transfer(nodes[step], values)
-            return (self.copy(step, values[0]),)
-
+        if type(self).takes is not SparseForward.takes:
+            return self._pose_with_control(flow, initial)
+        steps: list[object] = [*flow.copies, *flow.nodes] if flow.copies else [*flow.nodes]
         return System(
             initial,
-            [flow.operands[s] if isinstance(s, int) else (s.source,) for s in steps],
-            [flow.results[s] if isinstance(s, int) else (s.target,) for s in steps],
-            evaluate,
-            lambda c: str(nodes[s]) if isinstance(s := steps[c], int) else s.kind.value,
+            [*((copy.source,) for copy in flow.copies), *flow.operands],
+            [*((copy.target,) for copy in flow.copies), *flow.results],
+            steps,
+            self._evaluate if flow.copies else self.transfer,
+            lambda constraint: str(steps[constraint]),
             lambda value: str(flow.values[value]),
         )
+
+    def _evaluate(self, step: N | Copy, values: list[V]) -> Sequence[V]:
+        if isinstance(step, Copy):
+            return (self.copy(step, values[0]),)
+        return self.transfer(step, values)
+
+    def _pose_with_control(self, flow: Flow[N], initial: list[V | Unreached]) -> System[V]:
+        """One more unknown per block, bottom once control gets there; what a block has in
+        it reads it, and the end of a block writes those it leads to."""
+        first, reached = len(flow.values), self.lattice.bottom
+        initial += [UNREACHED] * len(flow.blocks)
+        for block in flow.entries:
+            initial[first + block] = reached
+        onward: list[list[int]] = [[] for _ in flow.blocks]
+        ways: list[list[tuple[N, int] | None]] = [[] for _ in flow.blocks]
+        for (source, target), way in zip(flow.edges, flow.ways, strict=True):
+            onward[source].append(first + target)
+            ways[source].append(way)
+        reads: list[Sequence[int]] = []
+        writes: list[Sequence[int]] = []
+        steps: list[tuple[str, int]] = []  # a kind, and the number of a node, block or copy
+        for copy in range(len(flow.copies)):
+            found = flow.copies[copy]
+            within = () if found.block is None else (first + found.block,)
+            reads.append((found.source, *within))
+            writes.append((found.target,))
+            steps.append(("copy", copy))
+        for block, nodes in enumerate(flow.blocks):
+            for node in nodes:
+                reads.append((*flow.operands[node], first + block))
+                writes.append(flow.results[node])
+                steps.append(("node", node))
+            decider = next((flow.number(way[0]) for way in ways[block] if way), None)
+            deciding = () if decider is None else flow.operands[decider]
+            reads.append((*deciding, first + block))
+            writes.append(onward[block])
+            steps.append(("block", block))
+
+        def evaluate(step: tuple[str, int], values: list[V]) -> Sequence[V | Unreached]:
+            kind, number = step
+            if kind == "node":
+                return self.transfer(flow.nodes[number], values[:-1])
+            if kind == "copy":
+                return (self.copy(flow.copies[number], values[0]),)
+            return [
+                reached if way is None or self.takes(way[0], way[1], values[:-1]) else UNREACHED
+                for way in ways[number]
+            ]
+
+        def name(constraint: int) -> str:
+            kind, number = steps[constraint]
+            if kind == "block":
+                return f"the end of block {number}"
+            return str(flow.nodes[number] if kind == "node" else flow.copies[number])
+
+        def unknown_name(unknown: int) -> str:
+            return str(flow.values[unknown]) if unknown < first else f"block {unknown - first}"
+
+        return System(initial, reads, writes, steps, evaluate, name, unknown_name)
 
 
 class SparseBackward(_Sparse[N, V]):
@@ -259,30 +405,19 @@ class SparseBackward(_Sparse[N, V]):
         initial: list[V | Unreached] = [self.lattice.bottom] * len(flow.values)
         for number in flow.outputs:
             initial[number] = self.exit(flow.values[number])
-        nodes, transfer = flow.nodes, self.transfer
-        last = len(nodes) - 1
-        if not flow.copies:
-            return System(
-                initial,
-                flow.results[::-1],
-                flow.operands[::-1],
-                lambda c, results: transfer(nodes[last - c], results),
-                lambda c: str(nodes[last - c]),
-                lambda value: str(flow.values[value]),
-            )
-        steps: list[int | Copy] = [*reversed(flow.copies), *range(last, -1, -1)]
-
-        def evaluate(constraint: int, values: list[V]) -> Sequence[V]:
-            step = steps[constraint]
-            if isinstance(step, int):
-                return transfer(nodes[step], values)
-            return (self.copy(step, values[0]),)
-
+        copies = flow.copies[::-1]
+        steps: list[object] = [*copies, *flow.nodes[::-1]] if copies else [*flow.nodes[::-1]]
         return System(
             initial,
-            [flow.results[s] if isinstance(s, int) else (s.target,) for s in steps],
-            [flow.operands[s] if isinstance(s, int) else (s.source,) for s in steps],
-            evaluate,
-            lambda c: str(nodes[s]) if isinstance(s := steps[c], int) else s.kind.value,
+            [*((copy.target,) for copy in copies), *flow.results[::-1]],
+            [*((copy.source,) for copy in copies), *flow.operands[::-1]],
+            steps,
+            self._evaluate if copies else self.transfer,
+            lambda constraint: str(steps[constraint]),
             lambda value: str(flow.values[value]),
         )
+
+    def _evaluate(self, step: N | Copy, values: list[V]) -> Sequence[V]:
+        if isinstance(step, Copy):
+            return (self.copy(step, values[0]),)
+        return self.transfer(step, values)

@@ -28,26 +28,32 @@ N = TypeVar("N")
 
 
 class CopyKind(Enum):
-    """Where a copy happens: into a sub-graph, out of it, around a loop, or past one
-    that runs zero times."""
+    """Where a copy happens: into a sub-graph, out of it, around a loop, past one that
+    runs zero times, or along an edge between blocks."""
 
     ENTER = "enter"
     EXIT = "exit"
     BACK = "back"
     SKIP = "skip"
+    EDGE = "edge"
 
 
 @frozen
 class Copy:
-    """At the boundary of a sub-graph of `node`, value `target` becomes `source`.
+    """At the boundary of a sub-graph of `node`, or after it, value `target` becomes `source`.
 
-    All three are numbers in the `Flow` the copy stands in.
+    All are numbers in the `Flow` the copy stands in.  It happens only where control gets to
+    `block`; None: it is not known to depend on that.
     """
 
     source: int
     target: int
     kind: CopyKind
     node: int
+    block: int | None = None
+
+    def __str__(self) -> str:
+        return self.kind.value
 
 
 @define(eq=False, slots=False, frozen=True)
@@ -71,6 +77,29 @@ class Flow(Generic[N]):
     outputs: Sequence[int] = ()
     copies: Sequence[Copy] = ()
     begins: Mapping[int, int] = field(factory=dict)
+
+    @cached_property
+    def ways(self) -> list[tuple[N, int] | None]:
+        """Per edge: the node that decides to take it, and its number among the ways from
+        there; None for an edge that is the only one.
+
+        A block's last node decides, or the node with sub-graphs that begins at its end.
+        """
+        counts = [0] * len(self.blocks)
+        for source, _ in self.edges:
+            counts[source] += 1
+        deciders = {block: node for node, block in self.begins.items()}
+        number = [0] * len(self.blocks)
+        found: list[tuple[N, int] | None] = []
+        for source, _ in self.edges:
+            inside = self.blocks[source]
+            if counts[source] < 2 or not (inside or source in deciders):
+                found.append(None)
+                continue
+            decider = deciders[source] if source in deciders else inside[-1]
+            found.append((self.nodes[decider], number[source]))
+            number[source] += 1
+        return found
 
     @cached_property
     def node_number(self) -> dict[N, int]:

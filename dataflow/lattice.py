@@ -82,6 +82,11 @@ class Lattice(ABC, Generic[V]):
         """The greatest fact that both cover.  Raises `LatticeError` where undefined."""
         raise LatticeError(f"{self!r} defines no meet")
 
+    def replace(self, value: V, old: V, new: V) -> V:
+        """`value` without what `old` covers, joined with `new`.  Of lattices of sets; raises
+        `LatticeError` where undefined."""
+        raise LatticeError(f"{self!r} is no lattice of sets")
+
     def show(self, value: V) -> str:
         """The fact as a person reads it, on one line."""
         return str(value)

@@ -80,6 +80,9 @@ class Powerset(Lattice[frozenset[T]]):
     def leq(self, a: frozenset[T], b: frozenset[T]) -> bool:
         return a <= b
 
+    def replace(self, value: frozenset[T], old: frozenset[T], new: frozenset[T]) -> frozenset[T]:
+        return (value - old) | new
+
     def show(self, value: frozenset[T]) -> str:
         return _show_set([str(element) for element in value])
 
@@ -113,6 +116,9 @@ class Bits(Lattice[int]):
 
     def leq(self, a: int, b: int) -> bool:
         return a | b == b
+
+    def replace(self, value: int, old: int, new: int) -> int:
+        return value & ~old | new
 
     @staticmethod
     def members(value: int) -> list[int]:

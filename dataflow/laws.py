@@ -109,8 +109,11 @@ def _breaches(results: Results[N, V]) -> Iterator[str]:
         values = [fact for unknown in inputs if (fact := states[unknown]) is not UNREACHED]
         if not outputs or len(values) < len(inputs):
             continue
-        for unknown, new in zip(outputs, system.evaluate(constraint, values), strict=True):
+        facts = system.evaluate(system.subjects[constraint], values)
+        for unknown, new in zip(outputs, facts, strict=True):
             state = states[unknown]
+            if new is UNREACHED:
+                continue
             if state is UNREACHED or not lattice.leq(new, state):
                 has = "unreached" if state is UNREACHED else lattice.show(state)
                 yield (

@@ -1,8 +1,12 @@
 """In which order to evaluate constraints: a weak topological order (Bourdoncle, 1993).
 
-Constraints that feed no loop are evaluated once, after everything they read.  A loop is
-a strongly connected component; it is entered at its head, and what remains without the
-head is ordered the same way, which nests inner loops inside outer ones.
+What feeds no loop is evaluated once, after everything it reads.  A loop is entered at its
+head and stands in one piece: its inner loops stand inside it, in one piece each.
+
+A depth-first search gives the order without loops (its reverse postorder) and the heads:
+a head is where the search comes back to.  Loops are found from the innermost outwards by
+going backwards from there, inner loops merged into their heads (Havlak, 1997); what leads
+across is looked at where it first can be part of a loop (Ramalingam, 1999).
 """
 
 from __future__ import annotations
@@ -14,23 +18,22 @@ from attrs import frozen
 
 @frozen
 class Order:
-    """Ranks of constraints, and where the loops are.
+    """Constraints by rank, and where the loops are.
 
-    `sequence[rank]` is a constraint.  `loops` are the outermost loops as rank ranges.
-    `feedback` has `(constraint, unknown)` where a loop feeds back into what was read
-    before: facts are widened there, and only there.
+    `sequence[rank]` is a constraint.  `loops` are the outermost loops as ranges of ranks.
+    `readers` has the ranks that read an unknown, ascending, if anything loops.
     """
 
     sequence: Sequence[int]
-    loops: frozenset[range]
-    feedback: frozenset[tuple[int, int]]
+    loops: Sequence[range]
+    readers: dict[int, list[int]]
 
     @property
     def parts(self) -> list[range]:
         """All ranks in order, cut into loops and the straight stretches between them."""
         parts = []
         end = 0
-        for loop in sorted(self.loops, key=lambda ranks: ranks.start):
+        for loop in self.loops:
             parts += [range(end, loop.start), loop]
             end = loop.stop
         return [part for part in [*parts, range(end, len(self.sequence))] if part]
@@ -39,44 +42,31 @@ class Order:
 def weak_topological_order(
     reads: Sequence[Sequence[int]], writes: Sequence[Sequence[int]], unknowns: int
 ) -> Order:
-    """The order for constraints that read and write numbered unknowns.  Linear where
-    nothing loops or the constraints are given in execution order; otherwise linear in
-    the number of constraints times the depth of nesting."""
+    """The order for constraints that read and write numbered unknowns, in almost
+    linear time."""
     if _feeds_only_onward(reads, writes, unknowns):
-        return Order(range(len(reads)), frozenset(), frozenset())
+        return Order(range(len(reads)), (), {})
 
-    readers: list[list[int]] = [[] for _ in range(unknowns)]
+    reading: list[list[int]] = [[] for _ in range(unknowns)]
     for constraint, inputs in enumerate(reads):
         for unknown in inputs:
-            readers[unknown].append(constraint)
-    successors = [[r for unknown in outputs for r in readers[unknown]] for outputs in writes]
-    predecessors: list[list[int]] = [[] for _ in reads]
-    for constraint, following in enumerate(successors):
-        for reader in following:
-            predecessors[reader].append(constraint)
-
-    sequence: list[int] = []
-    loops: list[range] = []
-    for outer in _components(list(range(len(reads))), successors):
-        start = len(sequence)
-        pending = [outer]  # strongly connected parts still to be ordered, last first
-        while pending:
-            component = pending.pop()
-            head = _head(component, predecessors)
-            sequence.append(head)
-            body = [constraint for constraint in component if constraint != head]
-            pending.extend(reversed(_components(body, successors)))
-        if len(outer) > 1 or outer[0] in successors[outer[0]]:
-            loops.append(range(start, len(sequence)))
-
-    rank = {constraint: number for number, constraint in enumerate(sequence)}
-    feedback = frozenset(
-        (constraint, unknown)
-        for constraint, outputs in enumerate(writes)
-        for unknown in outputs
-        if any(rank[reader] <= rank[constraint] for reader in readers[unknown])
-    )
-    return Order(sequence, frozenset(loops), feedback)
+            reading[unknown].append(constraint)
+    onward: list[list[int]] = [
+        reading[outputs[0]] if len(outputs) == 1 else [r for u in outputs for r in reading[u]]
+        for outputs in writes
+    ]
+    search = _Search(onward)
+    heads = search.heads()
+    sequence, loops = _arrange(search.order, heads, {h for h in heads if h >= 0})
+    rank = [0] * len(sequence)
+    for number, constraint in enumerate(sequence):
+        rank[constraint] = number
+    readers = {
+        unknown: sorted([rank[constraint] for constraint in found])
+        for unknown, found in enumerate(reading)
+        if found
+    }
+    return Order(sequence, loops, readers)
 
 
 def _feeds_only_onward(
@@ -92,52 +82,115 @@ def _feeds_only_onward(
     return True
 
 
-def _head(component: list[int], predecessors: Sequence[Sequence[int]]) -> int:
-    """Where a loop is entered: the first of its constraints that is fed from outside."""
-    inside = set(component)
-    for constraint in component:
-        if not inside.issuperset(predecessors[constraint]):
-            return constraint
-    return component[0]
+class _Search:
+    """A depth-first search from what nothing feeds, then from what is left.
 
-
-def _components(members: list[int], successors: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Strongly connected components of a part of a graph, in topological order.
-
-    Tarjan's algorithm with an explicit stack, roots taken in the given order.
+    `order` is its reverse postorder.
     """
-    inside = set(members)
-    index: dict[int, int] = {}
-    low: dict[int, int] = {}
-    stack: list[int] = []
-    found: list[list[int]] = []
-    done: set[int] = set()
-    for root in members:
-        if root in index:
-            continue
-        index[root] = low[root] = len(index)
-        stack.append(root)
-        path = [(root, iter(successors[root]))]
+
+    def __init__(self, onward: Sequence[Sequence[int]]) -> None:
+        count = len(onward)
+        self.onward = onward
+        self.entered = [-1] * count  # numbers in the order of entering
+        self.preorder: list[int] = []
+        self.before: list[list[int]] = [[] for _ in range(count)]  # by what leads down or back
+        # What leads across or ahead, at the lowest constraint that is above both ends.
+        self.across: dict[int, list[tuple[int, int]]] = {}
+        self.order: list[int] = []
+        fed = bytearray(count)
+        for following in onward:
+            for reader in following:
+                fed[reader] = 1
+        self.above = list(range(count))  # a finished one -> what it was reached from
+        for root in (*(c for c in range(count) if not fed[c]), *range(count)):
+            if self.entered[root] < 0:
+                self._from(root)
+        self.order.reverse()
+
+    def _from(self, root: int) -> None:
+        entered, onward, preorder, above = self.entered, self.onward, self.preorder, self.above
+        first = entered[root] = len(preorder)
+        preorder.append(root)
+        path, pending = [root], [iter(onward[root])]
         while path:
-            current, onward = path[-1]
-            for following in onward:
-                if following not in inside or following in done:
-                    continue
-                if following not in index:
-                    index[following] = low[following] = len(index)
-                    stack.append(following)
-                    path.append((following, iter(successors[following])))
+            current = path[-1]
+            for following in pending[-1]:
+                if entered[following] < 0:
+                    entered[following] = len(preorder)
+                    preorder.append(following)
+                    self.before[following].append(current)
+                    path.append(following)
+                    pending.append(iter(onward[following]))
                     break
-                low[current] = min(low[current], index[following])
+                if entered[following] >= first:
+                    top = _root(above, following)
+                    if top == following:  # on the path still: it leads back
+                        self.before[following].append(current)
+                    else:
+                        self.across.setdefault(top, []).append((current, following))
             else:
+                pending.pop()
                 path.pop()
+                self.order.append(current)
                 if path:
-                    low[path[-1][0]] = min(low[path[-1][0]], low[current])
-                if low[current] == index[current]:
-                    component: list[int] = []
-                    while not component or component[-1] != current:
-                        component.append(stack.pop())
-                    done.update(component)
-                    found.append(sorted(component))
-    found.reverse()
-    return found
+                    above[current] = path[-1]
+
+    def heads(self) -> list[int]:
+        """Per constraint the head of the innermost loop around it: itself, if it is one
+        that only leads back to itself; -1 outside of loops; for a head of a larger loop,
+        the head of the loop around that."""
+        merged = list(range(len(self.entered)))
+        heads = [-1] * len(self.entered)
+        for head in reversed(self.preorder):
+            for source, target in self.across.get(head, ()):
+                self.before[_root(merged, target)].append(source)
+            body: list[int] = []
+            for source in self.before[head]:
+                if source == head:
+                    heads[head] = head
+                elif self.entered[source] > self.entered[head]:
+                    body.append(_root(merged, source))
+            if not body:
+                continue
+            body = list(dict.fromkeys(body))
+            seen = {head, *body}
+            for member in body:  # grows while it is walked
+                for source in self.before[member]:
+                    source = _root(merged, source)
+                    if source not in seen:
+                        seen.add(source)
+                        body.append(source)
+            for member in body:
+                heads[member] = merged[member] = head
+        return heads
+
+
+def _root(parents: list[int], x: int) -> int:
+    """The root of the tree x is in, with the way there halved."""
+    while parents[x] != x:
+        parents[x] = x = parents[parents[x]]
+    return x
+
+
+def _arrange(
+    order: Sequence[int], heads: Sequence[int], looping: set[int]
+) -> tuple[list[int], list[range]]:
+    """Constraints with each loop in one piece, and the outermost loops."""
+    if not looping:
+        return list(order), []
+    inside: dict[int, list[int]] = {}
+    for constraint in reversed(order):
+        head = heads[constraint]
+        inside.setdefault(-1 if head == constraint else head, []).append(constraint)
+    sequence: list[int] = []
+    loops: list[range] = []
+    for outer in reversed(inside[-1]):
+        start = len(sequence)
+        pending = [outer]
+        while pending:
+            constraint = pending.pop()
+            sequence.append(constraint)
+            pending += inside.get(constraint, ())
+        if outer in looping:
+            loops.append(range(start, len(sequence)))
+    return sequence, loops

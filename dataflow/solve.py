@@ -2,22 +2,28 @@
 
 Solving is one sweep over the constraints in weak topological order.
 
-    order      reads and writes -> a weak topological order, its loops and their heads
-    visit      evaluate constraints and join what they say into the state
-    settle     in a loop, whoever reads what grew is marked; step back to the first mark
-    widen      where a loop feeds back, the lattice may leap ahead
+    order      reads and writes -> a weak topological order, with its loops
+    run        evaluate a constraint and join what it says into the state; in a loop, mark
+               whoever reads what grew, and step back to the first mark
+    widen      where growth feeds back to what was evaluated before, the lattice may leap
     descend    once per widened loop, recompute it from its own answer
 
 What feeds no loop is evaluated exactly once.  An inner loop settles before its
 surroundings go on, and nested loops are one system: no solve inside a solve.
+
+While it is evaluated a constraint may also `read` unknowns that it does not list, and
+`tell` others something.  The sweep records who read what, so nobody names a dependency.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Generic, TypeVar, overload
+
+from attrs import frozen
 
 from dataflow.analysis import (
     UNREACHED,
@@ -31,7 +37,7 @@ from dataflow.analysis import (
 )
 from dataflow.graph import FlowGraph
 from dataflow.lattice import Lattice
-from dataflow.order import weak_topological_order
+from dataflow.order import Order, weak_topological_order
 from dataflow.results import PointResults, Results, ValueResults
 
 N = TypeVar("N")
@@ -46,15 +52,42 @@ class TransferError(RuntimeError):
     """An analysis broke its contract at a node; the message names the node."""
 
 
+@frozen
+class Step(Generic[V]):
+    """One evaluation: what it read, and `(unknown, fact before, fact after)` of what grew."""
+
+    constraint: str
+    read: Sequence[V]
+    grew: Sequence[tuple[str, V | Unreached, V]]
+
+
+Observer = Callable[[Step[V]], None]
+"""Called after every evaluation, for progress and traces."""
+
+
 @overload
 def solve(
-    analysis: Forward[N, V] | Backward[N, V], graph: FlowGraph[N], *, limit: int = ...
+    analysis: Forward[N, V] | Backward[N, V],
+    graph: FlowGraph[N],
+    *,
+    limit: int = ...,
+    observer: Observer[V] | None = ...,
 ) -> PointResults[N, V]: ...
 @overload
 def solve(
-    analysis: SparseForward[N, V] | SparseBackward[N, V], graph: FlowGraph[N], *, limit: int = ...
+    analysis: SparseForward[N, V] | SparseBackward[N, V],
+    graph: FlowGraph[N],
+    *,
+    limit: int = ...,
+    observer: Observer[V] | None = ...,
 ) -> ValueResults[N, V]: ...
-def solve(analysis: Analysis[N, V], graph: FlowGraph[N], *, limit: int = 10_000) -> Results[N, V]:
+def solve(
+    analysis: Analysis[N, V],
+    graph: FlowGraph[N],
+    *,
+    limit: int = 10_000,
+    observer: Observer[V] | None = None,
+) -> Results[N, V]:
     """The least solution of an analysis over a graph.
 
     `limit` is how often one unknown of a loop may grow before `DidNotConverge`.
@@ -63,116 +96,156 @@ def solve(analysis: Analysis[N, V], graph: FlowGraph[N], *, limit: int = 10_000)
     """
     flow = graph.flow
     system = analysis.pose(flow)
-    state, visits = fixpoint(system, analysis.lattice, limit)
+    sweep = Sweep(system, analysis.lattice, limit, observer)
+    state = sweep.run()
     if isinstance(analysis, (Forward, Backward)):
-        return PointResults(analysis, flow, system, state, visits)
-    return ValueResults(analysis, flow, system, state, visits)
+        return PointResults(analysis, flow, system, state, sweep.visits)
+    return ValueResults(analysis, flow, system, state, sweep.visits)
 
 
 def fixpoint(
     system: System[V], lattice: Lattice[V], limit: int = 10_000
 ) -> tuple[list[V | Unreached], int]:
     """`(state per unknown, number of evaluations)` of the least solution of a system."""
-    order = weak_topological_order(system.reads, system.writes, len(system.initial))
-    sequence = order.sequence
-    sweep = _Sweep(system, lattice, order.feedback, limit)
-    try:
-        for ranks in order.parts:
-            if ranks in order.loops:
-                _settle(sweep, [sequence[rank] for rank in ranks])
-            else:
-                sweep.visit(sequence[ranks.start : ranks.stop])
-    except Exception as error:
-        notes = getattr(error, "__notes__", ())
-        if not any(note.startswith("while analysing") for note in notes):
-            error.add_note(f"while analysing {system.constraint_name(sweep.at)}")
-        raise
-    return sweep.state, sweep.visits
+    sweep = Sweep(system, lattice, limit)
+    return sweep.run(), sweep.visits
 
 
-def _settle(sweep: _Sweep[V], loop: list[int]) -> None:
-    """Evaluate the constraints of one loop until nothing grows, then descend once."""
-    readers: dict[int, list[int]] = {}
-    for rank, constraint in enumerate(loop):
-        for unknown in sweep.system.reads[constraint]:
-            readers.setdefault(unknown, []).append(rank)
-    marked = bytearray(b"\x01") * len(loop)
-    rank = 0
-    while rank >= 0:
-        marked[rank] = 0
-        first = rank + 1
-        for unknown in sweep.visit(loop[rank : rank + 1]):
-            for reader in readers.get(unknown, ()):
-                marked[reader] = 1
-                first = min(first, reader)
-        rank = marked.find(1, first)
-    if sweep.widened:
-        sweep.descend(loop)
+class Sweep(Generic[V]):
+    """The least solution of a system, while it is being found.
 
-
-class _Sweep(Generic[V]):
-    """The state being solved for, and how it changes."""
+    `limit` is how often one unknown of a loop may grow before `DidNotConverge`.
+    """
 
     def __init__(
         self,
         system: System[V],
         lattice: Lattice[V],
-        feedback: frozenset[tuple[int, int]],
-        limit: int,
+        limit: int = 10_000,
+        observer: Observer[V] | None = None,
     ) -> None:
-        self.system, self.lattice, self.feedback, self.limit = system, lattice, feedback, limit
-        self.reads, self.writes, self.evaluate = system.reads, system.writes, system.evaluate
+        self.system, self.lattice, self.limit, self.observer = system, lattice, limit, observer
         self.state = list(system.initial)
-        self.at = 0
+        self.marked = bytearray(b"\x01") * len(system.reads)
         self.visits = 0
+        self.rank = -1
+        self.told: list[tuple[int, V]] = []
         self.widened = False
         self.growth: dict[int, deque[V]] = {}
         self.times: dict[int, int] = {}
 
-    def visit(self, constraints: Iterable[int]) -> list[int]:
-        """Evaluate constraints in order and join what they say; the unknowns that grew.
+    @cached_property
+    def order(self) -> Order:
+        """Where constraints ask while they run, anything may feed back: one loop."""
+        system = self.system
+        order = weak_topological_order(system.reads, system.writes, len(system.initial))
+        if not system.asks:
+            return order
+        ranks = range(len(order.sequence))
+        readers: dict[int, list[int]] = {}
+        for rank in ranks:
+            for unknown in system.reads[order.sequence[rank]]:
+                readers.setdefault(unknown, []).append(rank)
+        return Order(order.sequence, [ranks], readers)
 
-        A constraint says nothing while something it reads is unreached.
-        """
-        reads, writes, evaluate, state = self.reads, self.writes, self.evaluate, self.state
-        leq, join, feedback = self.lattice.leq, self.lattice.join, self.feedback
-        grown: list[int] = []
-        for constraint in constraints:
-            targets = writes[constraint]
-            if not targets:
+    def run(self) -> list[V | Unreached]:
+        """The least state that covers all constraints."""
+        try:
+            for part in self.order.parts:
+                self.settle(part)
+                if self.widened:
+                    self.descend(part)
+        except Exception as error:
+            notes = getattr(error, "__notes__", ())
+            if self.rank >= 0 and not any(note.startswith("while analysing") for note in notes):
+                error.add_note(f"while analysing {self.name(self.rank)}")
+            raise
+        self.rank = -1
+        return self.state
+
+    def name(self, rank: int) -> str:
+        """The constraint with a rank, for messages."""
+        return self.system.constraint_name(self.order.sequence[rank])
+
+    def settle(self, part: range) -> None:
+        """Evaluate the constraints with these ranks until nothing grows."""
+        sequence, readers, marked = self.order.sequence, self.order.readers, self.marked
+        system, state, join, told = self.system, self.state, self.lattice.join, self.told
+        reads, writes, subjects, evaluate = (
+            system.reads, system.writes, system.subjects, system.evaluate,
+        )  # fmt: skip
+        asks = system.asks
+        grew: list[tuple[int, V | Unreached]] | None = [] if self.observer else None
+        rank = part.start
+        while rank >= 0:
+            constraint = sequence[rank]
+            targets: Sequence[int] = writes[constraint]
+            marked[rank] = 0
+            following = rank + 1
+            if not targets and not asks:
+                rank = marked.find(1, following, part.stop)
                 continue
-            values: list[V] = []
+            values = []
             for unknown in reads[constraint]:
                 value = state[unknown]
-                if value is UNREACHED:
+                if value is UNREACHED:  # then the constraint says nothing
                     break
                 values.append(value)
-            if len(values) < len(reads[constraint]):
-                continue
-            self.visits += 1
-            self.at = constraint
-            facts = evaluate(constraint, values)
-            if len(facts) != len(targets):
-                raise TransferError(
-                    f"transfer gave {len(facts)} facts where {len(targets)} are needed"
-                )
-            for unknown, new in zip(targets, facts):  # noqa: B905  # lengths were just compared
-                old = state[unknown]
-                if old is not UNREACHED:
-                    if leq(new, old):
+            else:
+                self.rank = rank
+                facts = evaluate(subjects[constraint], values)
+                given = -1 if facts is None else len(facts)  # type: ignore[redundant-expr]  # a mistake often made
+                if given != len(targets):
+                    said = f"{given} facts" if given >= 0 else "None"
+                    raise TransferError(f"transfer gave {said} where {len(targets)} are needed")
+                if told:
+                    targets = [*targets, *(unknown for unknown, _ in told)]
+                    facts = [*facts, *(fact for _, fact in told)]
+                    told.clear()
+                for unknown, new in zip(targets, facts):  # noqa: B905  # lengths were compared
+                    if new is UNREACHED:
                         continue
-                    new = join(old, new)
-                    if (constraint, unknown) in feedback:
-                        new = self.widen(unknown, old, new)
-                state[unknown] = new
-                grown.append(unknown)
-        return grown
+                    ahead = readers.get(unknown)
+                    old = state[unknown]
+                    if old is not UNREACHED:
+                        new = join(old, new)
+                        if new is old or new == old:
+                            continue
+                        if ahead and ahead[0] <= rank:
+                            new = self.widen(unknown, old, new)
+                    state[unknown] = new
+                    if grew is not None:
+                        grew.append((unknown, old))
+                    if ahead:
+                        for reader in ahead:
+                            marked[reader] = 1
+                        if ahead[0] < following:
+                            following = ahead[0]
+                self.visits += 1
+                if grew is not None:
+                    self.observe(constraint, values, grew)
+            rank = marked.find(1, following, part.stop)
+
+    # -- what a constraint may ask for while it is evaluated ------------------------------
+
+    def read(self, unknown: int) -> V | Unreached:
+        """The state of an unknown; whoever is being evaluated is so again when it grows."""
+        ranks = self.order.readers.setdefault(unknown, [])
+        if self.rank >= 0 and self.rank not in ranks:
+            insort(ranks, self.rank)
+        return self.state[unknown]
+
+    def tell(self, unknown: int, fact: V) -> None:
+        """Join a fact into an unknown that the constraint does not list."""
+        self.told.append((unknown, fact))
+
+    # -- loops ----------------------------------------------------------------------------
 
     def widen(self, unknown: int, old: V, new: V) -> V:
         """The lattice's leap at a loop head, and the guard against loops without end."""
         times = self.times[unknown] = self.times.get(unknown, 0) + 1
         wide = self.lattice.widen(old, new, times)
-        self.widened |= not self.lattice.leq(wide, new)
+        self.widened |= wide != new
         if times > self.limit - 4:
             self.growth.setdefault(unknown, deque(maxlen=4)).append(wide)
         if times > self.limit:
@@ -184,34 +257,40 @@ class _Sweep(Generic[V]):
             )
         return wide
 
-    def descend(self, loop: list[int]) -> None:
+    def descend(self, loop: range) -> None:
         """Recompute each unknown of a widened loop once, in order, from its own answer.
 
         Sound for monotone transfers: the state covers all equations before and after each
         step.  An unknown that would not shrink keeps its fact.
         """
         self.widened = False
-        inside = {unknown for constraint in loop for unknown in self.writes[constraint]}
+        reads, writes = self.system.reads, self.system.writes
+        inside = [self.order.sequence[rank] for rank in loop]
+        written = {unknown for constraint in inside for unknown in writes[constraint]}
         # In the order they are read: what feeds a constraint shrinks before what it feeds.
-        order = (u for c in loop for u in (*self.reads[c], *self.writes[c]) if u in inside)
+        order = (u for c in inside for u in (*reads[c], *writes[c]) if u in written)
         for unknown in dict.fromkeys(order):
             new = self.system.initial[unknown]
-            for writer, position in self.writers[unknown]:
-                values = [self.state[read] for read in self.reads[writer]]
+            for writer, position in self.system.writers[unknown]:
+                values = [self.state[read] for read in reads[writer]]
                 if any(value is UNREACHED for value in values):
                     continue
                 self.visits += 1
-                said = self.evaluate(writer, values)[position]  # type: ignore[arg-type]  # reached
-                new = said if new is UNREACHED else self.lattice.join(new, said)
+                said = self.system.evaluate(self.system.subjects[writer], values)[position]  # type: ignore[arg-type]  # reached
+                if said is not UNREACHED:
+                    new = said if new is UNREACHED else self.lattice.join(new, said)
             old = self.state[unknown]
             if new is not UNREACHED and old is not UNREACHED and self.lattice.leq(new, old):
                 self.state[unknown] = new
 
-    @cached_property
-    def writers(self) -> list[list[tuple[int, int]]]:
-        """Per unknown, the constraints that write it, each with the position it has there."""
-        found: list[list[tuple[int, int]]] = [[] for _ in self.state]
-        for constraint, outputs in enumerate(self.writes):
-            for position, unknown in enumerate(outputs):
-                found[unknown].append((constraint, position))
-        return found
+    # -- for people -----------------------------------------------------------------------
+
+    def observe(
+        self, constraint: int, values: Sequence[V], grew: list[tuple[int, V | Unreached]]
+    ) -> None:
+        """Tell the observer of one evaluation."""
+        assert self.observer is not None
+        name, state = self.system.unknown_name, self.state
+        changes = [(name(unknown), old, state[unknown]) for unknown, old in grew]
+        grew.clear()
+        self.observer(Step(self.system.constraint_name(constraint), values, changes))  # type: ignore[arg-type]  # what grew is reached

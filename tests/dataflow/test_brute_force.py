@@ -211,10 +211,14 @@ def along_paths(
 
 
 def backward_starts(shape: Shape, flow: Flow[Any]) -> set[int]:
-    """Where backward analysis starts: the exits, and, where none can be reached, the end of
-    every block."""
-    leads_out = shape.leading_to(shape.exits)
-    return set(shape.exits) | {block[-1] for block in flow.blocks if block[-1] not in leads_out}
+    """Where backward analysis starts: the exits, and, where none can be reached, what goes
+    back or leads nowhere."""
+    endless = set(range(len(shape.successors))) - shape.leading_to(shape.exits)
+    ends = [block[-1] for block in flow.blocks]
+    back = {ends[source] for source, target in flow.edges if target <= source}
+    return set(shape.exits) | {
+        node for node in endless if node in back or not shape.successors[node]
+    }
 
 
 def agree(

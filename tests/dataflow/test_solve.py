@@ -914,6 +914,7 @@ def test_a_widened_loop_costs_the_same_however_long_the_program_is() -> None:
         initial=[(0, 0), *[UNREACHED] * loops],
         reads=[(n // 2,) for n in range(2 * loops)],
         writes=writes,
+        subjects=range(2 * loops),
         evaluate=lambda n, values: [(0, 0) if n % 2 else (0, values[0][1] + 1)],
         constraint_name=str,
         unknown_name=str,
