@@ -120,6 +120,14 @@ class Flow(Generic[N]):
             for position, node in enumerate(nodes)
         }
 
+    def place(self, node: N) -> tuple[int, int]:
+        """Where a node begins: a block, and how many nodes of it run before."""
+        number = self.number(node)
+        if number in self.begins:
+            block = self.begins[number]
+            return block, len(self.blocks[block])
+        return self.places[number]
+
     def number(self, node: N) -> int:
         """The node's number.  Raises `KeyError` for a node of another graph."""
         try:

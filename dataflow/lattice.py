@@ -32,6 +32,7 @@ upside-down lattice, `Dual`; `join` never means anything but "merge two paths".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
@@ -81,6 +82,10 @@ class Lattice(ABC, Generic[V]):
     def meet(self, a: V, b: V) -> V:
         """The greatest fact that both cover.  Raises `LatticeError` where undefined."""
         raise LatticeError(f"{self!r} defines no meet")
+
+    def parts(self, value: V) -> Iterable[V]:
+        """Smaller facts that join to `value`, to explain where it comes from."""
+        return (value,)
 
     def replace(self, value: V, old: V, new: V) -> V:
         """`value` without what `old` covers, joined with `new`.  Of lattices of sets; raises

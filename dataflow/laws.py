@@ -101,16 +101,20 @@ def verify(results: Results[N, V]) -> None:
 
 
 def _breaches(results: Results[N, V]) -> Iterator[str]:
-    system, states, lattice = results.system, results.states, results.analysis.lattice
-    for unknown, (start, state) in enumerate(zip(system.initial, states, strict=True)):
+    sweep = results.sweep
+    system, states, lattice = sweep.system, sweep.state, sweep.lattice
+    for unknown, start in enumerate(system.initial):
+        state = states[unknown]
         if start is not UNREACHED and (state is UNREACHED or not lattice.leq(start, state)):
-            yield f"the state of {system.unknown_name(unknown)} does not cover its boundary"
+            yield f"the state of {sweep.unknown_name(unknown)} does not cover its boundary"
     for constraint, (inputs, outputs) in enumerate(zip(system.reads, system.writes, strict=True)):
         values = [fact for unknown in inputs if (fact := states[unknown]) is not UNREACHED]
-        if not outputs or len(values) < len(inputs):
+        if len(values) < len(inputs) or not (outputs or system.asks):
             continue
         facts = system.evaluate(system.subjects[constraint], values)
-        for unknown, new in zip(outputs, facts, strict=True):
+        said = [*zip(outputs, facts, strict=True), *sweep.told]
+        sweep.told.clear()
+        for unknown, new in said:
             state = states[unknown]
             if new is UNREACHED:
                 continue
@@ -118,5 +122,5 @@ def _breaches(results: Results[N, V]) -> Iterator[str]:
                 has = "unreached" if state is UNREACHED else lattice.show(state)
                 yield (
                     f"{system.constraint_name(constraint)} says {lattice.show(new)} of "
-                    f"{system.unknown_name(unknown)}, whose state is {has}"
+                    f"{sweep.unknown_name(unknown)}, whose state is {has}"
                 )

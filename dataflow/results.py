@@ -15,19 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from math import isqrt
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import define, field
 
-from dataflow.analysis import (
-    UNREACHED,
-    Analysis,
-    Backward,
-    Forward,
-    System,
-    Unreached,
-)
+from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, SparseForward, Unreached
 from dataflow.graph import Flow
+
+if TYPE_CHECKING:
+    from dataflow.solve import Sweep
 
 N = TypeVar("N")
 V = TypeVar("V")
@@ -41,14 +37,19 @@ class UnreachedError(LookupError):
 class Results(Generic[N, V]):
     """The solution of one analysis over one graph.  Immutable to its users.
 
-    `visits` counts evaluations; `states` has the fact of each unknown of `system`.
+    `states` has the fact of each unknown the analysis poses, `sweep` all that was solved to
+    find them, other analyses' parts too.
     """
 
     analysis: Analysis[N, V]
     flow: Flow[N]
-    system: System[V]
     states: Sequence[V | Unreached]
-    visits: int
+    sweep: Sweep[Any]  # Any: facts of several analyses may stand side by side
+
+    @property
+    def visits(self) -> int:
+        """How many evaluations it took."""
+        return self.sweep.visits
 
     def before(self, node: N) -> V:
         """The fact before `node` runs, in execution order."""
@@ -81,6 +82,14 @@ class ValueResults(Results[N, V]):
         """Whether any execution defines the value."""
         return self.states[self.flow.value(value)] is not UNREACHED
 
+    def runs(self, node: N) -> bool:
+        """Whether any execution gets to the node, as far as the analysis says which ways
+        control `takes`."""
+        if getattr(type(self.analysis), "takes", SparseForward.takes) is SparseForward.takes:
+            return True
+        block, _ = self.flow.places[self.flow.number(node)]
+        return self.sweep.state[len(self.flow.values) + block] is not UNREACHED
+
     def __str__(self) -> str:
         show = self.analysis.lattice.show
         return "\n".join(
@@ -97,11 +106,7 @@ class PointResults(Results[N, V]):
     _stretch: tuple[int, int, list[V]] | None = field(default=None, init=False)
 
     def before(self, node: N) -> V:
-        number = self.flow.number(node)
-        if number in self.flow.begins:
-            block = self.flow.begins[number]
-            return self._fact(block, len(self.flow.blocks[block]), node)
-        return self._fact(*self.flow.places[number], node)
+        return self._fact(*self.flow.place(node), node)
 
     def after(self, node: N) -> V:
         block, position = self.flow.places[self.flow.number(node)]

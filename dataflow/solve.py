@@ -35,10 +35,11 @@ from dataflow.analysis import (
     System,
     Unreached,
 )
-from dataflow.graph import FlowGraph
+from dataflow.graph import Flow, FlowGraph
 from dataflow.lattice import Lattice
 from dataflow.order import Order, weak_topological_order
 from dataflow.results import PointResults, Results, ValueResults
+from dataflow.together import joint
 
 N = TypeVar("N")
 V = TypeVar("V")
@@ -94,13 +95,19 @@ def solve(
     Each constraint is evaluated once where nothing loops; memory is one fact per block
     (dense) or per value (sparse).
     """
-    flow = graph.flow
-    system = analysis.pose(flow)
-    sweep = Sweep(system, analysis.lattice, limit, observer)
-    state = sweep.run()
-    if isinstance(analysis, (Forward, Backward)):
-        return PointResults(analysis, flow, system, state, sweep.visits)
-    return ValueResults(analysis, flow, system, state, sweep.visits)
+    return _solve(analysis, graph.flow, limit, observer)
+
+
+def _solve(
+    analysis: Analysis[N, V], flow: Flow[N], limit: int, observer: Observer[V] | None = None
+) -> Results[N, V]:
+    posed = joint(analysis, flow, lambda needed: _solve(needed, flow, limit))
+    sweep = Sweep(posed.system, posed.lattice, limit, observer)
+    posed.bind(sweep)
+    state = posed.own(sweep.run())
+    if isinstance(posed.analysis, (Forward, Backward)):
+        return PointResults(posed.analysis, flow, state, sweep)
+    return ValueResults(posed.analysis, flow, state[: len(flow.values)], sweep)
 
 
 def fixpoint(
@@ -130,6 +137,7 @@ class Sweep(Generic[V]):
         self.visits = 0
         self.rank = -1
         self.told: list[tuple[int, V]] = []
+        self.names: dict[int, str] = {}
         self.widened = False
         self.growth: dict[int, deque[V]] = {}
         self.times: dict[int, int] = {}
@@ -166,6 +174,10 @@ class Sweep(Generic[V]):
     def name(self, rank: int) -> str:
         """The constraint with a rank, for messages."""
         return self.system.constraint_name(self.order.sequence[rank])
+
+    def unknown_name(self, unknown: int) -> str:
+        """An unknown, for messages."""
+        return self.names.get(unknown) or self.system.unknown_name(unknown)
 
     def settle(self, part: range) -> None:
         """Evaluate the constraints with these ranks until nothing grows."""
@@ -239,6 +251,12 @@ class Sweep(Generic[V]):
         """Join a fact into an unknown that the constraint does not list."""
         self.told.append((unknown, fact))
 
+    def new(self, fact: V, name: str) -> int:
+        """One more unknown."""
+        self.names[len(self.state)] = name
+        self.state.append(fact)
+        return len(self.state) - 1
+
     # -- loops ----------------------------------------------------------------------------
 
     def widen(self, unknown: int, old: V, new: V) -> V:
@@ -251,7 +269,7 @@ class Sweep(Generic[V]):
         if times > self.limit:
             last = "\n  ".join(self.lattice.show(value) for value in self.growth[unknown])
             raise DidNotConverge(
-                f"the fact at {self.system.unknown_name(unknown)} grew {times} times around "
+                f"the fact at {self.unknown_name(unknown)} grew {times} times around "
                 f"its loop and still grows; its last values:\n  {last}\n"
                 f"{self.lattice!r} has chains without end: give it a `widen`"
             )
@@ -277,6 +295,7 @@ class Sweep(Generic[V]):
                     continue
                 self.visits += 1
                 said = self.system.evaluate(self.system.subjects[writer], values)[position]  # type: ignore[arg-type]  # reached
+                self.told.clear()  # what is told aside stays as it is
                 if said is not UNREACHED:
                     new = said if new is UNREACHED else self.lattice.join(new, said)
             old = self.state[unknown]
@@ -290,7 +309,7 @@ class Sweep(Generic[V]):
     ) -> None:
         """Tell the observer of one evaluation."""
         assert self.observer is not None
-        name, state = self.system.unknown_name, self.state
+        name, state = self.unknown_name, self.state
         changes = [(name(unknown), old, state[unknown]) for unknown, old in grew]
         grew.clear()
         self.observer(Step(self.system.constraint_name(constraint), values, changes))  # type: ignore[arg-type]  # what grew is reached
