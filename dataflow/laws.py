@@ -102,7 +102,10 @@ def verify(results: Results[N, V]) -> None:
 
 def _breaches(results: Results[N, V]) -> Iterator[str]:
     sweep = results.sweep
-    system, states, lattice = sweep.system, sweep.state, sweep.lattice
+    system, lattice = sweep.system, sweep.lattice
+    # Facts of several analyses are checked where they were found, together.
+    rest = sweep.state[len(results.states) :]
+    states = sweep.state if system.asks else [*results.states, *rest]
     for unknown, start in enumerate(system.initial):
         state = states[unknown]
         if start is not UNREACHED and (state is UNREACHED or not lattice.leq(start, state)):
