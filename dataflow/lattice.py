@@ -32,6 +32,7 @@ upside-down lattice, `Dual`; `join` never means anything but "merge two paths".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
@@ -81,6 +82,18 @@ class Lattice(ABC, Generic[V]):
     def meet(self, a: V, b: V) -> V:
         """The greatest fact that both cover.  Raises `LatticeError` where undefined."""
         raise LatticeError(f"{self!r} defines no meet")
+
+    def parts(self, value: V) -> Iterable[V]:
+        """Facts below `value`, none of them bottom, whose join it is; none for bottom.
+
+        They are as small as is cheap to list: the elements of a set, the keys of a map.
+        A lattice that cannot take its facts apart gives the fact as it is.
+        """
+        try:
+            bottom = self.bottom
+        except LatticeError:
+            return (value,)
+        return () if value == bottom else (value,)
 
     def show(self, value: V) -> str:
         """The fact as a person reads it, on one line."""
