@@ -1,7 +1,7 @@
 """A dataflow framework: lattices, four kinds of analysis, one solver.
 
     lattice.py    what a lattice is, and its laws
-    lattices.py   a library of them
+    lattices.py   a library of them, with numeric, partition, combinators and products
     graph.py      what the engine needs to know of a graph
     analysis.py   Forward, Backward, SparseForward, SparseBackward
     solve.py      the loop; read it first
@@ -22,6 +22,7 @@ from dataflow.analysis import (
     SparseForward,
     Unreached,
 )
+from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.lattices import (
@@ -31,17 +32,15 @@ from dataflow.lattices import (
     Bits,
     Bottom,
     Chain,
-    Dual,
     Flat,
-    Interval,
-    Lifted,
-    MapOf,
     Nothing,
     Powerset,
-    Product,
     Top,
 )
 from dataflow.laws import LawBroken, check_lattice, verify
+from dataflow.numeric import Congruence, Interval, Sign, Signs
+from dataflow.partition import Partition
+from dataflow.products import Product, Record, Reduced
 from dataflow.results import PointResults, Results, UnreachedError, ValueResults
 from dataflow.solve import DidNotConverge, TransferError, solve
 from dataflow.text import NotationError, TextGraph, TextNode, parse
@@ -56,9 +55,11 @@ __all__ = [
     "Bits",
     "Bottom",
     "Chain",
+    "Congruence",
     "Copy",
     "CopyKind",
     "DidNotConverge",
+    "DisjointUnion",
     "Dual",
     "Flat",
     "Flow",
@@ -72,10 +73,15 @@ __all__ = [
     "MapOf",
     "NotationError",
     "Nothing",
+    "Partition",
     "PointResults",
     "Powerset",
     "Product",
+    "Record",
+    "Reduced",
     "Results",
+    "Sign",
+    "Signs",
     "SparseBackward",
     "SparseForward",
     "TextGraph",

@@ -84,8 +84,16 @@ class Lattice(ABC, Generic[V]):
         raise LatticeError(f"{self!r} defines no meet")
 
     def parts(self, value: V) -> Iterable[V]:
-        """Smaller facts that join to `value`, to explain where it comes from."""
-        return (value,)
+        """Facts below `value`, none of them bottom, whose join it is; none for bottom.
+
+        They are as small as is cheap to list: the elements of a set, the keys of a map.
+        A lattice that cannot take its facts apart gives the fact as it is.
+        """
+        try:
+            bottom = self.bottom
+        except LatticeError:
+            return (value,)
+        return () if value == bottom else (value,)
 
     def replace(self, value: V, old: V, new: V) -> V:
         """`value` without what `old` covers, joined with `new`.  Of lattices of sets; raises
