@@ -9,6 +9,13 @@ One node a line: an optional label, optional results before `=`, a word that nam
 the node does, its operands, and after `->` the labels that may run next.  Without an
 arrow the next line does; the last line, and `-> exit`, leave the graph.  The first line
 is the entry.  `#` starts a comment.  A name that no line defines is an input.
+
+A label may take values, which the arrows to it give.  So names can be defined once each:
+
+           n = read        -> loop(n)
+    loop(i): test i        -> body, done
+    body:  j = decrement i -> loop(j)
+    done:  write i
 """
 
 from __future__ import annotations
@@ -17,16 +24,17 @@ import re
 
 from attrs import define, frozen
 
-from dataflow.graph import Flow, straight_lines
+from dataflow.graph import Copy, CopyKind, Flow, straight_lines
 
 _LINE = re.compile(
-    r"""^\s*(?:(?P<label>[\w.]+)\s*:\s*)?
+    r"""^\s*(?:(?P<label>[\w.]+)(?:\((?P<takes>[\w.,\s]*)\))?\s*:\s*)?
         (?:(?P<results>[\w.,\s]+?)\s*=\s*)?
         (?P<word>(?!->)[^\s=:>,]+)
         (?P<operands>(?:[\s,]+(?!->)[^\s=:>,]+)*)\s*
-        (?:->\s*(?P<targets>[\w.][\w.,\s]*))?$""",
+        (?:->\s*(?P<targets>[\w.][\w.,\s()]*))?$""",
     re.VERBOSE,
 )
+_TARGET = re.compile(r"([\w.]+)(?:\(([\w.,\s]*)\))?")
 
 
 class NotationError(ValueError):
@@ -68,14 +76,15 @@ def _names(text: str | None) -> tuple[str, ...]:
 def parse(text: str) -> TextGraph:
     """The graph a text describes.  Raises `NotationError` with the line at fault."""
     nodes: list[TextNode] = []
-    arrows: list[tuple[str, ...] | None] = []
-    for line in text.splitlines():
+    takes: list[tuple[str, ...]] = []
+    arrows: list[list[tuple[str, tuple[str, ...]]]] = []
+    for count, line in enumerate(text.splitlines(), 1):
         line = line.split("#")[0].rstrip()
         if not line.strip():
             continue
         match = _LINE.match(line)
         if match is None:
-            raise NotationError(f"cannot read line {len(nodes) + 1}: {line.strip()!r}")
+            raise NotationError(f"cannot read line {count}: {line.strip()!r}")
         nodes.append(
             TextNode(
                 label=match["label"] or str(len(nodes) + 1),
@@ -84,7 +93,8 @@ def parse(text: str) -> TextGraph:
                 operands=_names(match["operands"]),
             )
         )
-        arrows.append(None if match["targets"] is None else _names(match["targets"]))
+        takes.append(_names(match["takes"]))
+        arrows.append([(m[1], _names(m[2])) for m in _TARGET.finditer(match["targets"] or "")])
     if not nodes:
         raise NotationError("there is no node in this text")
 
@@ -93,37 +103,68 @@ def parse(text: str) -> TextGraph:
         if node.label in numbers or node.label == "exit":
             raise NotationError(f"label {node.label!r} is taken twice")
         numbers[node.label] = number
-    successors: list[list[int]] = []
-    leaving: list[int] = []
-    for number, targets in enumerate(arrows):
-        if targets is None:
-            targets = (nodes[number + 1].label,) if number + 1 < len(nodes) else ("exit",)
-        for target in targets:
+    for number, ways in enumerate(arrows):
+        if not ways:
+            following = nodes[number + 1].label if number + 1 < len(nodes) else "exit"
+            ways.append((following, ()))
+        for target, given in ways:
             if target != "exit" and target not in numbers:
                 raise NotationError(f"line {nodes[number].label!r} leads to no line: {target!r}")
-        if "exit" in targets:
-            leaving.append(number)
-        successors.append([numbers[target] for target in targets if target != "exit"])
+            wanted = () if target == "exit" else takes[numbers[target]]
+            if len(given) != len(wanted):
+                raise NotationError(
+                    f"line {nodes[number].label!r} gives {len(given)} values to {target!r}, "
+                    f"which takes {len(wanted)}"
+                )
+    return TextGraph(_flow(nodes, numbers, takes, arrows))
 
+
+def _flow(
+    nodes: list[TextNode],
+    numbers: dict[str, int],
+    takes: list[tuple[str, ...]],
+    arrows: list[list[tuple[str, tuple[str, ...]]]],
+) -> Flow[TextNode]:
+    """Lines as blocks and edges, names as values, what labels take as copies."""
+    successors = [[numbers[to] for to, _ in ways if to != "exit"] for ways in arrows]
+    leaving = [n for n, ways in enumerate(arrows) if any(to == "exit" for to, _ in ways)]
     # A line that may leave the graph ends its block, like one with several ways on.
-    cuts = [*{target for number in leaving for target in successors[number]}]
+    cuts = {target for number in leaving for target in successors[number]}
+    cuts |= {number for number, taken in enumerate(takes) if taken}
     blocks, edges = straight_lines(successors, [0, *cuts])
     ends = {block[-1]: number for number, block in enumerate(blocks)}
     starts = {block[0]: number for number, block in enumerate(blocks)}
 
-    values = list(dict.fromkeys(n for node in nodes for n in (*node.operands, *node.results)))
+    names = [n for node, taken in zip(nodes, takes, strict=True)
+             for n in (*taken, *node.operands, *node.results)]  # fmt: skip
+    values = list(dict.fromkeys([*names, *(n for w in arrows for _, given in w for n in given)]))
     value_number = {name: number for number, name in enumerate(values)}
-    defined = {name for node in nodes for name in node.results}
-    return TextGraph(
-        Flow(
-            nodes=nodes,
-            blocks=blocks,
-            edges=edges,
-            entries=[starts[0]],
-            exits=[ends[number] for number in leaving],
-            values=values,
-            operands=[tuple(value_number[name] for name in node.operands) for node in nodes],
-            results=[tuple(value_number[name] for name in node.results) for node in nodes],
-            inputs=[value_number[name] for name in values if name not in defined],
-        )
+    defined = {name for node in nodes for name in node.results} | {n for t in takes for n in t}
+
+    copies = []
+    for number, ways in enumerate(arrows):
+        for to, given in ways:
+            if not given:
+                continue
+            block = ends[number]
+            if len(ways) > 1:  # a block of its own for what happens on one of several ways
+                edge = edges.index((block, starts[numbers[to]]))
+                edges[edge : edge + 1] = [(block, len(blocks))]
+                edges.append((len(blocks), starts[numbers[to]]))
+                block = len(blocks)
+                blocks.append([])
+            for source, target in zip(given, takes[numbers[to]], strict=True):
+                pair = value_number[source], value_number[target]
+                copies.append(Copy(*pair, CopyKind.EDGE, number, block))
+    return Flow(
+        nodes=nodes,
+        blocks=blocks,
+        edges=edges,
+        entries=[starts[0]],
+        exits=[ends[number] for number in leaving],
+        values=values,
+        operands=[tuple(value_number[name] for name in node.operands) for node in nodes],
+        results=[tuple(value_number[name] for name in node.results) for node in nodes],
+        inputs=[value_number[name] for name in values if name not in defined],
+        copies=copies,
     )
