@@ -6,7 +6,9 @@
     analysis.py   Forward, Backward, SparseForward, SparseBackward
     solve.py      the loop; read it first
     order.py      the order it goes in
+    together.py   analyses that need each other
     results.py    before, after, of
+    explain.py    why a fact holds
     laws.py       check_lattice, verify
     text.py       graphs as ten lines of text
 
@@ -18,11 +20,13 @@ from dataflow.analysis import (
     Analysis,
     Backward,
     Forward,
+    GenKill,
     SparseBackward,
     SparseForward,
     Unreached,
 )
 from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
+from dataflow.explain import Reason, why
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.lattices import (
@@ -42,8 +46,9 @@ from dataflow.numeric import Congruence, Interval, Sign, Signs
 from dataflow.partition import Partition
 from dataflow.products import Product, Record, Reduced
 from dataflow.results import PointResults, Results, UnreachedError, ValueResults
-from dataflow.solve import DidNotConverge, TransferError, solve
+from dataflow.solve import DidNotConverge, Observer, Step, TransferError, solve
 from dataflow.text import NotationError, TextGraph, TextNode, parse
+from dataflow.together import Partial, Shared, Solved
 
 __all__ = [
     "BOTTOM",
@@ -65,6 +70,7 @@ __all__ = [
     "Flow",
     "FlowGraph",
     "Forward",
+    "GenKill",
     "Interval",
     "Lattice",
     "LatticeError",
@@ -73,17 +79,23 @@ __all__ = [
     "MapOf",
     "NotationError",
     "Nothing",
+    "Observer",
+    "Partial",
     "Partition",
     "PointResults",
     "Powerset",
     "Product",
+    "Reason",
     "Record",
     "Reduced",
     "Results",
+    "Shared",
     "Sign",
     "Signs",
+    "Solved",
     "SparseBackward",
     "SparseForward",
+    "Step",
     "TextGraph",
     "TextNode",
     "Top",
@@ -95,4 +107,5 @@ __all__ = [
     "parse",
     "solve",
     "verify",
+    "why",
 ]

@@ -116,7 +116,11 @@ class PointResults(Results[N, V]):
         """Whether analysis gets to the node: from an entry, or backward from an exit."""
         return self.states[self.flow.places[self.flow.number(node)][0]] is not UNREACHED
 
-    def _fact(self, block: int, position: int, node: N) -> V:
+    def at(self, block: int, position: int) -> V:
+        """The fact at a point of a reached block, `position` nodes from its start."""
+        return self._fact(block, position, self.flow.blocks[block])
+
+    def _fact(self, block: int, position: int, node: object) -> V:
         """The fact at a point of a block, `position` nodes from its start."""
         start = self.states[block]
         if start is UNREACHED:

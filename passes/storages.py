@@ -118,6 +118,9 @@ class StorageSets(Lattice[Points]):
     def join(self, a: Points, b: Points) -> Points:
         return points(numbers(a) | numbers(b))
 
+    def parts(self, value: Points) -> Iterable[Points]:
+        return sorted(numbers(value))
+
     def show(self, value: Points) -> str:
         return "{" + ", ".join(sorted(str(self.name(number)) for number in numbers(value))) + "}"
 
