@@ -25,7 +25,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from attrs import define
+from attrs import define, field
 
 from dataflow.graph import Copy, Flow
 from dataflow.lattice import Lattice
@@ -54,7 +54,9 @@ class System(Generic[V]):
     `initial` is the state to start from: `UNREACHED`, or the boundary's fact.  A
     constraint is evaluated, as `evaluate(subjects[c], facts it reads)`, only while
     everything it reads is reached; a fact it gives may be `UNREACHED`, which says nothing.
-    `asks`: constraints also read and tell others while they run.
+    `asks`: constraints also read and tell others while they run.  `sequence` has the
+    constraints in the analysis' direction: a straight-line program needs no other order.
+    `first` is the number of the first node's constraint; None where it is not one by one.
     `constraint_name` and `unknown_name` are for messages.
     """
 
@@ -65,7 +67,13 @@ class System(Generic[V]):
     evaluate: Callable[[Any, list[V]], Sequence[V | Unreached]]  # Any: a subject of its own kind
     constraint_name: Callable[[int], str]
     unknown_name: Callable[[int], str]
+    sequence: Sequence[int] = field()
+    first: int | None = None
     asks: bool = False
+
+    @sequence.default
+    def _as_given(self) -> Sequence[int]:
+        return range(len(self.reads))
 
     @cached_property
     def writers(self) -> list[list[tuple[int, int]]]:
@@ -160,17 +168,15 @@ class _Dense(Analysis[N, V]):
             shown = inside if len(inside) <= 3 else [inside[0], "...", inside[-1]]
             return "[" + "; ".join(shown) + "]"
 
-        # Constraints stand in the analysis' direction: straight-line programs need no other
-        # order.
-        order = range(len(blocks))[::step]
         return System(
             initial,
-            [(block,) for block in order],
-            [onward[block] for block in order],
-            order,
+            [(block,) for block in range(len(blocks))],
+            onward,
+            range(len(blocks)),
             evaluate_edges if crossings else evaluate,
-            lambda constraint: name(order[constraint]),
             name,
+            name,
+            sequence=range(len(blocks))[::step],
         )
 
     def _crossings(
@@ -233,16 +239,16 @@ class GenKill(_Dense[N, V]):
         nodes, blocks, effect = flow.nodes, flow.blocks, self.effect
         replace, join, nothing = self.lattice.replace, self.lattice.join, self.lattice.bottom
         generated, killed = [nothing] * len(blocks), [nothing] * len(blocks)
-        known = bytearray(len(blocks))
+        known: list[Sequence[int] | None] = [None] * len(blocks)
 
         def run(block: int, value: V) -> V:
-            if not known[block]:
+            if known[block] is not blocks[block]:  # an edited block is another list
                 gen = kill = nothing
                 for node in blocks[block][::step]:
                     more, fewer = effect(nodes[node])
                     gen = replace(gen, fewer, more)
                     kill = join(kill, fewer)
-                generated[block], killed[block], known[block] = gen, kill, 1
+                generated[block], killed[block], known[block] = gen, kill, blocks[block]
             return replace(value, killed[block], generated[block])
 
         return run
@@ -312,7 +318,7 @@ class SparseForward(_Sparse[N, V]):
             initial[number] = self.entry(flow.values[number])
         if type(self).takes is not SparseForward.takes:
             return self._pose_with_control(flow, initial)
-        steps: list[object] = [*flow.copies, *flow.nodes] if flow.copies else [*flow.nodes]
+        steps: list[object] = [*flow.copies, *flow.nodes]
         return System(
             initial,
             [*((copy.source,) for copy in flow.copies), *flow.operands],
@@ -321,6 +327,7 @@ class SparseForward(_Sparse[N, V]):
             self._evaluate if flow.copies else self.transfer,
             lambda constraint: str(steps[constraint]),
             lambda value: str(flow.values[value]),
+            first=len(flow.copies),
         )
 
     def _evaluate(self, step: N | Copy, values: list[V]) -> Sequence[V]:
@@ -405,16 +412,18 @@ class SparseBackward(_Sparse[N, V]):
         initial: list[V | Unreached] = [self.lattice.bottom] * len(flow.values)
         for number in flow.outputs:
             initial[number] = self.exit(flow.values[number])
-        copies = flow.copies[::-1]
-        steps: list[object] = [*copies, *flow.nodes[::-1]] if copies else [*flow.nodes[::-1]]
+        copies = flow.copies
+        steps: list[object] = [*copies, *flow.nodes]
         return System(
             initial,
-            [*((copy.target,) for copy in copies), *flow.results[::-1]],
-            [*((copy.source,) for copy in copies), *flow.operands[::-1]],
+            [*((copy.target,) for copy in copies), *flow.results],
+            [*((copy.source,) for copy in copies), *flow.operands],
             steps,
             self._evaluate if copies else self.transfer,
             lambda constraint: str(steps[constraint]),
             lambda value: str(flow.values[value]),
+            sequence=range(len(steps))[::-1],
+            first=len(copies),
         )
 
     def _evaluate(self, step: N | Copy, values: list[V]) -> Sequence[V]:

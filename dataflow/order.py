@@ -40,12 +40,16 @@ class Order:
 
 
 def weak_topological_order(
-    reads: Sequence[Sequence[int]], writes: Sequence[Sequence[int]], unknowns: int
+    reads: Sequence[Sequence[int]],
+    writes: Sequence[Sequence[int]],
+    unknowns: int,
+    given: Sequence[int] | None = None,
 ) -> Order:
     """The order for constraints that read and write numbered unknowns, in almost
-    linear time."""
-    if _feeds_only_onward(reads, writes, unknowns):
-        return Order(range(len(reads)), (), {})
+    linear time; the one they are `given` in if it will do."""
+    given = range(len(reads)) if given is None else given
+    if _feeds_only_onward(reads, writes, unknowns, given):
+        return Order(given, (), {})
 
     reading: list[list[int]] = [[] for _ in range(unknowns)]
     for constraint, inputs in enumerate(reads):
@@ -55,7 +59,7 @@ def weak_topological_order(
         reading[outputs[0]] if len(outputs) == 1 else [r for u in outputs for r in reading[u]]
         for outputs in writes
     ]
-    search = _Search(onward)
+    search = _Search(onward, given)
     heads = search.heads()
     sequence, loops = _arrange(search.order, heads, {h for h in heads if h >= 0})
     rank = [0] * len(sequence)
@@ -70,13 +74,16 @@ def weak_topological_order(
 
 
 def _feeds_only_onward(
-    reads: Sequence[Sequence[int]], writes: Sequence[Sequence[int]], unknowns: int
+    reads: Sequence[Sequence[int]],
+    writes: Sequence[Sequence[int]],
+    unknowns: int,
+    given: Sequence[int],
 ) -> bool:
     seen = bytearray(unknowns)
-    for inputs, outputs in zip(reads, writes, strict=True):
-        for unknown in inputs:
+    for constraint in given:
+        for unknown in reads[constraint]:
             seen[unknown] = 1
-        for unknown in outputs:
+        for unknown in writes[constraint]:
             if seen[unknown]:
                 return False
     return True
@@ -88,7 +95,7 @@ class _Search:
     `order` is its reverse postorder.
     """
 
-    def __init__(self, onward: Sequence[Sequence[int]]) -> None:
+    def __init__(self, onward: Sequence[Sequence[int]], given: Sequence[int]) -> None:
         count = len(onward)
         self.onward = onward
         self.entered = [-1] * count  # numbers in the order of entering
@@ -102,7 +109,7 @@ class _Search:
             for reader in following:
                 fed[reader] = 1
         self.above = list(range(count))  # a finished one -> what it was reached from
-        for root in (*(c for c in range(count) if not fed[c]), *range(count)):
+        for root in (*(c for c in given if not fed[c]), *given):
             if self.entered[root] < 0:
                 self._from(root)
         self.order.reverse()

@@ -146,7 +146,9 @@ class Sweep(Generic[V]):
     def order(self) -> Order:
         """Where constraints ask while they run, anything may feed back: one loop."""
         system = self.system
-        order = weak_topological_order(system.reads, system.writes, len(system.initial))
+        order = weak_topological_order(
+            system.reads, system.writes, len(system.initial), system.sequence
+        )
         if not system.asks:
             return order
         ranks = range(len(order.sequence))
