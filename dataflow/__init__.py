@@ -45,7 +45,7 @@ from dataflow.laws import LawBroken, check_lattice, verify
 from dataflow.numeric import Congruence, Interval, Sign, Signs
 from dataflow.partition import Partition
 from dataflow.products import Product, Record, Reduced
-from dataflow.results import PointResults, Results, UnreachedError, ValueResults
+from dataflow.results import PointResults, Results, StaleError, UnreachedError, ValueResults
 from dataflow.solve import DidNotConverge, Observer, Step, TransferError, solve
 from dataflow.text import NotationError, TextGraph, TextNode, parse
 from dataflow.together import Partial, Shared, Solved
@@ -95,6 +95,7 @@ __all__ = [
     "Solved",
     "SparseBackward",
     "SparseForward",
+    "StaleError",
     "Step",
     "TextGraph",
     "TextNode",

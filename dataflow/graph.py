@@ -62,7 +62,7 @@ class Flow(Generic[N]):
 
     `blocks` partition the node numbers.  `operands[n]` and `results[n]` are the value
     numbers node n reads and defines; `inputs` are values no node defines; `outputs` are
-    values somebody reads after the exits.
+    values somebody reads after the exits.  `edits` were made to it since (`update.Draft`).
     """
 
     nodes: Sequence[N]
@@ -77,6 +77,7 @@ class Flow(Generic[N]):
     outputs: Sequence[int] = ()
     copies: Sequence[Copy] = ()
     begins: Mapping[int, int] = field(factory=dict)
+    edits: list[object] = field(factory=list, init=False)
 
     @cached_property
     def ways(self) -> list[tuple[N, int] | None]:

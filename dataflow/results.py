@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from math import isqrt
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from attrs import define, field
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 N = TypeVar("N")
 V = TypeVar("V")
+
+
+class StaleError(RuntimeError):
+    """The graph was edited after it was analysed: ask `results.update(edit)`."""
 
 
 class UnreachedError(LookupError):
@@ -45,6 +49,24 @@ class Results(Generic[N, V]):
     flow: Flow[N]
     states: Sequence[V | Unreached]
     sweep: Sweep[Any]  # Any: facts of several analyses may stand side by side
+    version: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.version = len(self.flow.edits)
+
+    def fresh(self) -> None:
+        """Raise `StaleError` if the graph has changed since."""
+        if len(self.flow.edits) != self.version:
+            raise StaleError(
+                f"the graph had {len(self.flow.edits) - self.version} edits since {self._name} was "
+                "solved: use the results that update(edit) returns"
+            )
+
+    def update(self, edit: object) -> Self:
+        """The results after an edit of the graph (`Draft`); these become stale."""
+        from dataflow.update import update
+
+        return update(self, edit)
 
     @property
     def visits(self) -> int:
@@ -73,6 +95,7 @@ class ValueResults(Results[N, V]):
     """A fact per value."""
 
     def of(self, value: object) -> V:
+        self.fresh()
         fact = self.states[self.flow.value(value)]
         if fact is UNREACHED:
             raise UnreachedError(f"no execution defines {value}")
@@ -80,11 +103,13 @@ class ValueResults(Results[N, V]):
 
     def reached(self, value: object) -> bool:
         """Whether any execution defines the value."""
+        self.fresh()
         return self.states[self.flow.value(value)] is not UNREACHED
 
     def runs(self, node: N) -> bool:
         """Whether any execution gets to the node, as far as the analysis says which ways
         control `takes`."""
+        self.fresh()
         if getattr(type(self.analysis), "takes", SparseForward.takes) is SparseForward.takes:
             return True
         block, _ = self.flow.places[self.flow.number(node)]
@@ -106,14 +131,17 @@ class PointResults(Results[N, V]):
     _stretch: tuple[int, int, list[V]] | None = field(default=None, init=False)
 
     def before(self, node: N) -> V:
+        self.fresh()
         return self._fact(*self.flow.place(node), node)
 
     def after(self, node: N) -> V:
+        self.fresh()
         block, position = self.flow.places[self.flow.number(node)]
         return self._fact(block, position + 1, node)
 
     def reached(self, node: N) -> bool:
         """Whether analysis gets to the node: from an entry, or backward from an exit."""
+        self.fresh()
         return self.states[self.flow.places[self.flow.number(node)][0]] is not UNREACHED
 
     def at(self, block: int, position: int) -> V:

@@ -21,7 +21,7 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from attrs import frozen
 
@@ -107,7 +107,9 @@ def _solve(
     state = posed.own(sweep.run())
     if isinstance(posed.analysis, (Forward, Backward)):
         return PointResults(posed.analysis, flow, state, sweep)
-    return ValueResults(posed.analysis, flow, state[: len(flow.values)], sweep)
+    if len(state) > len(flow.values):  # blocks have unknowns too
+        state = state[: len(flow.values)]
+    return ValueResults(posed.analysis, flow, state, sweep)
 
 
 def fixpoint(
@@ -136,6 +138,7 @@ class Sweep(Generic[V]):
         self.marked = bytearray(b"\x01") * len(system.reads)
         self.visits = 0
         self.rank = -1
+        self.index: Any = None  # what `update` keeps; it is not this module's to know
         self.told: list[tuple[int, V]] = []
         self.names: dict[int, str] = {}
         self.widened = False
