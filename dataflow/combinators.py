@@ -98,10 +98,10 @@ class Dual(Lattice[V]):
     both.  Unreached paths are never joined, so a must-analysis needs no universe until
     somebody asks for its bottom.
 
-    It does not widen, since what shrinks comes to an end in most lattices.  In this
-    library all but those with an `Interval` or a `Congruence` inside.  Where a loop
-    shrinks one of these for ever, solving ends in `DidNotConverge`; subclass and give a
-    `widen` that goes to `top` after some visits.
+    It does not widen, since what shrinks comes to an end in most lattices: here, in all
+    but those with an `Interval` or a `Congruence` inside.  Where a loop shrinks one of
+    these for ever, solving ends in `DidNotConverge`; subclass and give a `widen` that
+    goes to `top` after some visits.
     """
 
     inner: Lattice[V]

@@ -6,7 +6,7 @@ A wrong use must be an error: `type: ignore` without an error is one itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import assert_type
+from typing import Any, assert_type
 
 import torch
 from attrs import frozen
@@ -18,6 +18,8 @@ from dataflow import (
     Backward,
     Bottom,
     Chain,
+    Congruence,
+    DisjointUnion,
     Dual,
     Flat,
     Flow,
@@ -27,9 +29,14 @@ from dataflow import (
     Lifted,
     MapOf,
     Nothing,
+    Partition,
     PointResults,
     Powerset,
     Product,
+    Record,
+    Reduced,
+    Sign,
+    Signs,
     SparseBackward,
     SparseForward,
     TextGraph,
@@ -234,6 +241,15 @@ def of_lattices() -> None:
     assert_type(pair.bottom, tuple[frozenset[str], int | Nothing])
     assert_type(Dual(Powerset[int](frozenset({1}))).bottom, frozenset[int])
     assert_type(Interval().bottom, tuple[float, float] | Bottom)
+    assert_type(Record(Severity, level=Chain(), reason=Flat()).bottom, Severity)
+    assert_type(Partition[str]().of(["ab"]), frozenset[frozenset[str]])
+    assert_type(Signs().join(Signs.of(1), Signs.of(-1)), frozenset[Sign])
+    steps = Reduced(Interval(), Congruence(), reduce=lambda pair: pair)
+    assert_type(steps.bottom, tuple[tuple[float, float] | Bottom, tuple[int, int] | Bottom])
+    assert_type(DisjointUnion(a=Chain(), b=Flat()).of("a", 1), tuple[str, Any])
+    assert_type(list(MapOf[str, int](Chain()).parts({"x": 1})), list[Mapping[str, int]])
+    Record(Severity, level=3)  # type: ignore[arg-type]  # no lattice
+    Reduced(Interval(), Congruence())  # type: ignore[call-arg]  # reduce is missing
 
 
 # -- a graph of one's own --------------------------------------------------------------------
