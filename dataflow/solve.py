@@ -191,57 +191,61 @@ class Sweep(Generic[V]):
         reads, writes, subjects, evaluate = (
             system.reads, system.writes, system.subjects, system.evaluate,
         )  # fmt: skip
-        asks = system.asks
+        asks, stop = system.asks, part.stop
         grew: list[tuple[int, V | Unreached]] | None = [] if self.observer else None
-        rank = part.start
-        while rank >= 0:
-            constraint = sequence[rank]
-            targets: Sequence[int] = writes[constraint]
-            marked[rank] = 0
-            following = rank + 1
-            if not targets and not asks:
-                rank = marked.find(1, following, part.stop)
-                continue
-            values = []
-            for unknown in reads[constraint]:
-                value = state[unknown]
-                if value is UNREACHED:  # then the constraint says nothing
-                    break
-                values.append(value)
-            else:
-                self.rank = rank
-                facts = evaluate(subjects[constraint], values)
-                given = -1 if facts is None else len(facts)  # type: ignore[redundant-expr]  # a mistake often made
-                if given != len(targets):
-                    said = f"{given} facts" if given >= 0 else "None"
-                    raise TransferError(f"transfer gave {said} where {len(targets)} are needed")
-                if told:
-                    targets = [*targets, *(unknown for unknown, _ in told)]
-                    facts = [*facts, *(fact for _, fact in told)]
-                    told.clear()
-                for unknown, new in zip(targets, facts):  # noqa: B905  # lengths were compared
-                    if new is UNREACHED:
-                        continue
-                    ahead = readers.get(unknown)
-                    old = state[unknown]
-                    if old is not UNREACHED:
-                        new = join(old, new)
-                        if new is old or new == old:
-                            continue
-                        if ahead and ahead[0] <= rank:
-                            new = self.widen(unknown, old, new)
-                    state[unknown] = new
-                    if grew is not None:
-                        grew.append((unknown, old))
-                    if ahead:
-                        for reader in ahead:
-                            marked[reader] = 1
-                        if ahead[0] < following:
-                            following = ahead[0]
-                self.visits += 1
-                if grew is not None:
-                    self.observe(constraint, values, grew)
-            rank = marked.find(1, following, part.stop)
+        visits, rank = 0, part.start
+        try:
+            while rank >= 0:
+                constraint = sequence[rank]
+                targets: Sequence[int] = writes[constraint]
+                marked[rank] = 0
+                following = rank + 1
+                values = []
+                for unknown in reads[constraint]:
+                    value = state[unknown]
+                    if value is UNREACHED:  # then the constraint says nothing
+                        break
+                    values.append(value)
+                else:
+                    if targets or asks:
+                        visits += 1
+                        if asks:
+                            self.rank = rank
+                        facts = evaluate(subjects[constraint], values)
+                        if facts is None or len(facts) != len(targets):  # type: ignore[redundant-expr]  # None is a mistake often made
+                            raise TransferError(_wrong_number(facts, len(targets)))
+                        if told:
+                            targets = [*targets, *(unknown for unknown, _ in told)]
+                            facts = [*facts, *(fact for _, fact in told)]
+                            told.clear()
+                        for unknown, new in zip(targets, facts):  # noqa: B905  # lengths were compared
+                            if new is UNREACHED:
+                                continue
+                            ahead = readers.get(unknown)
+                            old = state[unknown]
+                            if old is not UNREACHED:
+                                new = join(old, new)
+                                if new is old or new == old:
+                                    continue
+                                if ahead and ahead[0] <= rank:
+                                    new = self.widen(unknown, old, new)
+                            state[unknown] = new
+                            if grew is not None:
+                                grew.append((unknown, old))
+                            if ahead:
+                                for reader in ahead:
+                                    marked[reader] = 1
+                                if ahead[0] < following:
+                                    following = ahead[0]
+                        if grew is not None:
+                            self.observe(constraint, values, grew)
+                if following < stop and marked[following]:
+                    rank = following
+                else:
+                    rank = marked.find(1, following, stop)
+        finally:
+            self.rank = rank
+            self.visits += visits
 
     # -- what a constraint may ask for while it is evaluated ------------------------------
 
@@ -318,3 +322,8 @@ class Sweep(Generic[V]):
         changes = [(name(unknown), old, state[unknown]) for unknown, old in grew]
         grew.clear()
         self.observer(Step(self.system.constraint_name(constraint), values, changes))  # type: ignore[arg-type]  # what grew is reached
+
+
+def _wrong_number(facts: Sequence[object] | None, needed: int) -> str:
+    given = "None" if facts is None else f"{len(facts)} facts"
+    return f"transfer gave {given} where {needed} are needed"
