@@ -137,6 +137,7 @@ class Walk:
             region_flow=regions.flow if regions else None,
             path=path,
             module=next(reversed(stack.values()))[0] if stack else "",
+            phase=meta.get("phase", ""),
             stack=meta.get("stack_trace") or "",
             arguments=tuple(node.args),
             keywords=node.kwargs,

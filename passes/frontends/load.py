@@ -130,7 +130,7 @@ def _from_exported(
     examples = iter(given if given is not None else [])
     sharing = FROM_EXAMPLES if given is not None else ASSUMED_APART
 
-    world = World(_device_for(given or (), exported.state_dict.values()))
+    world = World(device_for(given or (), exported.state_dict.values()))
     inputs: list[tuple[Role, str, object]] = []
     notes = list(notes)
     for node, spec in zip(placeholders, signature.input_specs, strict=True):
@@ -233,7 +233,7 @@ def _from_graph(
         given = [_recorded(node) for node in placeholders]
         if any(isinstance(value, torch.Tensor) for value in given):
             sharing = "inputs share storage as the recorded ones do"
-    world = World(_device_for(given, module_tensors(module).values()))
+    world = World(device_for(given, module_tensors(module).values()))
     inputs = [
         (_input_role(node), node.name, world.value(value))
         for node, value in zip(placeholders, given, strict=True)
@@ -300,7 +300,7 @@ def _recorded(node: fx.Node) -> object:
     )
 
 
-def _device_for(inputs: Sequence[object], state: object) -> torch.device | None:
+def device_for(inputs: Sequence[object], state: object) -> torch.device | None:
     """Where to put meta inputs: with the model's parameters, or on the CPU."""
     leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
     if not any(leaf.is_meta for leaf in leaves):
