@@ -12,7 +12,7 @@ an analysis of your own can name the results it needs as fields.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,7 +33,8 @@ __all__ = [
     "UNKNOWN", "Aliases", "CaptureError", "Effects", "GraphAnalyser", "LiveAtExit", "LiveRange",
     "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Program",
     "ProgramError", "Region", "Role", "Storage", "StorageClass", "TensorType", "TrustError",
-    "Value", "aliases", "liveness", "load", "load_training_step", "memory", "run",
+    "Value", "aliases", "compile_backend", "liveness", "load", "load_training_step", "memory",
+    "run",
 ]  # fmt: skip
 
 _NEED_TORCH = {
@@ -102,6 +103,26 @@ def load_training_step(
         model, loss, optimizer, inputs, keywords, targets, zero_grad
     )
     return program
+
+
+def compile_backend(
+    report: Callable[[Program], object], *, backward: bool = False
+) -> Callable[..., Callable[..., Any]]:
+    """A backend for `torch.compile` that analyses every graph of a run, and runs it unchanged.
+
+        programs: list[passes.Program] = []
+        compiled = torch.compile(model, backend=passes.compile_backend(programs.append))
+        compiled(x)
+
+    `report` is called with the Program of each graph before the graph first runs: one per
+    piece between graph breaks, and again for each recompilation.  With `backward`, the
+    graphs are AOTAutograd's, a forward and a backward one for each, and these run.
+
+    What cannot be analysed raises `CaptureError`, inside the error of `torch.compile`.
+    """
+    backend: Callable[..., Callable[..., Any]]
+    backend = _frontend("compiled").compile_backend(report, backward)
+    return backend
 
 
 def aliases(program: Program) -> Aliases:

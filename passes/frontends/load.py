@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves
 
 from passes.errors import CaptureError, TrustError
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
+from passes.frontends.dynamo import is_python_number, told_by_dynamo
 from passes.frontends.fakes import World, module_tensors
 from passes.frontends.fx import program_of
 from passes.program import Program, Role
@@ -60,7 +61,7 @@ def _program(
     if isinstance(source, ExportedProgram):
         return _from_exported(source, args, kwargs, "torch.export", source_name(source))
     if isinstance(source, fx.GraphModule):
-        return _from_graph(source, args, kwargs, "an fx graph", source_name(source), ())
+        return from_graph(source, args, kwargs, "an fx graph", source_name(source), ())
     if isinstance(source, nn.Module):
         return _from_module(source, args, kwargs)
     raise CaptureError(
@@ -216,7 +217,7 @@ def _is_symbolic(value: object) -> bool:
     )
 
 
-def _from_graph(
+def from_graph(
     module: fx.GraphModule,
     args: Sequence[object],
     kwargs: Mapping[str, object],
@@ -224,6 +225,7 @@ def _from_graph(
     name: str,
     notes: Sequence[str],
 ) -> Program:
+    """The Program of a graph called with these inputs, or else with those it recorded."""
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     given: list[object]
     sharing = FROM_EXAMPLES
@@ -235,7 +237,7 @@ def _from_graph(
             sharing = "inputs share storage as the recorded ones do"
     world = World(device_for(given, module_tensors(module).values()))
     inputs = [
-        (_input_role(node), node.name, world.value(value))
+        (*told_by_dynamo(node), _fake_input(node, value, world))
         for node, value in zip(placeholders, given, strict=True)
     ]
     return program_of(
@@ -243,10 +245,10 @@ def _from_graph(
     )
 
 
-def _input_role(node: fx.Node) -> Role:
-    """Dynamo lifts parameters to inputs, and says so on the recorded value."""
-    recorded = node.meta.get("example_value")
-    return Role.PARAMETER if isinstance(recorded, nn.Parameter) else Role.INPUT
+def _fake_input(node: fx.Node, value: object, world: World) -> object:
+    if is_python_number(node) and isinstance(value, torch.Tensor) and not world.is_fake(value):
+        return world.number(value)
+    return world.value(value)
 
 
 def _bind(
@@ -327,6 +329,6 @@ def _from_module(
     notes = [f"torch.export refused: {first_line(refused)}"]
     try:
         traced, inputs = trace(module, args, kwargs)
-        return _from_graph(traced, (), inputs, "symbolic_trace", name, notes)
+        return from_graph(traced, (), inputs, "symbolic_trace", name, notes)
     except Exception as untraceable:
         raise cannot_capture(name, refused, untraceable) from refused
