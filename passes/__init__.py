@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from passes.alias import UNKNOWN, Aliases, Storage, StorageClass
+from passes.breakdown import Breakdown, Category
 from passes.errors import CaptureError, ProgramError, TrustError
 from passes.liveness import LiveAtExit, Liveness, LiveRange
 from passes.memory import Memory
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from passes.frontends.tracer import Tracer as Tracer
 
 __all__ = [
-    "UNKNOWN", "Aliases", "CaptureError", "Effects", "GraphAnalyser", "LiveAtExit", "LiveRange",
-    "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Program",
-    "ProgramError", "Region", "Role", "Storage", "StorageClass", "TensorType", "TrustError",
-    "Value", "aliases", "compile_backend", "liveness", "load", "load_training_step", "memory",
-    "run",
+    "UNKNOWN", "Aliases", "Breakdown", "CaptureError", "Category", "Effects", "GraphAnalyser",
+    "LiveAtExit", "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness",
+    "Memory", "Op", "Program", "ProgramError", "Region", "Role", "Storage", "StorageClass",
+    "TensorType", "TrustError", "Value", "aliases", "compile_backend", "liveness", "load",
+    "load_training_step", "memory", "run",
 ]  # fmt: skip
 
 _NEED_TORCH = {

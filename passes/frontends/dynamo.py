@@ -15,6 +15,7 @@ from passes.program import Role
 
 _ATTRIBUTE = re.compile(r"\._(modules|parameters|buffers)\['([^']+)'\]")
 _SOURCE = re.compile(rf"L\['(\w+)'\]((?:{_ATTRIBUTE.pattern})*)")
+_MODEL = ("self", "fn")  # modules of torch's own are called by a function of fn
 _ROLES = {"parameters": Role.PARAMETER, "buffers": Role.BUFFER}
 
 
@@ -30,7 +31,7 @@ def told_by_dynamo(node: fx.Node) -> tuple[Role, str]:
     if parts:
         role = _ROLES.get(parts[-1][0], role)
     names = [name for _, name in parts]
-    return role, ".".join(names if start == "self" and names else [start, *names])
+    return role, ".".join(names if start in _MODEL and names else [start, *names])
 
 
 def is_python_number(node: fx.Node) -> bool:

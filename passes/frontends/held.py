@@ -112,9 +112,9 @@ def _joined(keys: Iterable[Any]) -> str:
 
 
 def gradients(leaves: Iterable[Held]) -> Iterator[tuple[Role, str, torch.Tensor]]:
-    """The gradients that leaves of autograd's graph have now."""
+    """The gradients that tensors have now."""
     for leaf in leaves:
-        if leaf.fake.grad is not None:
+        if leaf.fake.is_leaf and leaf.fake.grad is not None:
             yield Role.GRADIENT, f"grad.{leaf.name}", leaf.fake.grad
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export._tree_utils import reorder_kwargs
-from torch.export.graph_signature import ConstantArgument, InputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils._pytree import tree_flatten, tree_leaves
 
@@ -171,7 +171,34 @@ def _from_exported(
         capture=capture,
         sharing=sharing,
         notes=notes,
+        phases=_phases(exported),
+        kept=list(_kept(exported)),
     )
+
+
+def _phases(exported: ExportedProgram) -> Mapping[fx.Node, str]:
+    """Forward and backward of a joint graph, where the loss comes last in the forward."""
+    specs = exported.graph_signature.output_specs
+    losses = {spec.arg.name for spec in specs if spec.kind is OutputKind.LOSS_OUTPUT}
+    found: dict[fx.Node, str] = {}
+    phase = "forward"
+    for node in exported.graph.nodes if losses else ():
+        if node.op not in ("placeholder", "output"):
+            found[node] = phase
+        if node.name in losses:
+            phase = "backward"
+    return found
+
+
+def _kept(exported: ExportedProgram) -> Iterator[tuple[int, Role, str]]:
+    """Which tensors among the outputs are gradients or new values of buffers."""
+    specs = exported.graph_signature.output_specs
+    tensors = [spec for spec in specs if isinstance(spec.arg, TensorArgument)]
+    for number, spec in enumerate(tensors):
+        if spec.kind is OutputKind.BUFFER_MUTATION:
+            yield number, Role.BUFFER, str(spec.target)
+        elif spec.kind in (OutputKind.GRADIENT_TO_PARAMETER, OutputKind.GRADIENT_TO_USER_INPUT):
+            yield number, Role.GRADIENT, f"grad.{spec.target}"
 
 
 def _flat_inputs(

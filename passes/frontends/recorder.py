@@ -63,7 +63,7 @@ class Place:
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Records operator calls while it is active, inside the mode of its `world`.
 
-    `phase` is written on every node, as is the place in the user's code; a node of a
+    `phase` is noted for every node, as is the place in the user's code; a node of a
     backward pass has the place of the forward operator that it belongs to.  `read` counts
     the numbers that code has read.
     """
@@ -76,6 +76,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.graph = fx.Graph()
         self.constants: dict[str, torch.Tensor] = {}
         self.phase = ""
+        self.phases: dict[fx.Node, str] = {}
         self.read = 0
         self.modules: list[tuple[str, str]] = []
         # Weak: autograd keeps a gradient as it is only if nobody else holds it.
@@ -115,6 +116,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         """The fake of a tensor; this world's own fakes are returned as they are."""
         if isinstance(real, FakeTensor) and real.fake_mode is self.world.mode:
             return real
+        if torch._C._functorch.is_functorch_wrapped_tensor(real):
+            return real  # a transform's own, around fakes
         with _disable_current_modes():
             fake = self.world.tensor(real)
         self._adopted[id(fake)] = fake, real
@@ -171,7 +174,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         args, kwargs = _mapped(self.node, (args, kwargs))
         name = func._schema.name.rpartition("::")[2]
         node = self.graph.create_node("call_function", func, args, kwargs, name)
-        node.meta["phase"] = self.phase
+        self.phases[node] = self.phase
         node.meta["stack_trace"] = place.stack
         if place.module:
             node.meta["nn_module_stack"] = {place.module: (place.module, place.kind)}
@@ -185,6 +188,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
                 if tensors_in(part):
                     picked = self.graph.call_function(operator.getitem, (node, number))
                     picked.meta.update(node.meta)
+                    self.phases[picked] = self.phase
                     self._bind(picked, part)
 
     def _with_value(self, func: OpOverload, args: Any, kwargs: Any, result: object) -> object:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
-from attrs import define, evolve, field
+from attrs import define, field
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim import Optimizer
@@ -32,7 +32,7 @@ from passes.frontends.fx import program_of
 from passes.frontends.held import Held, Sources
 from passes.frontends.load import FROM_EXAMPLES, device_for
 from passes.frontends.recorder import Recorder
-from passes.program import Kept, Program, Role
+from passes.program import Program, Role
 
 ZeroGrad = Literal["set_to_none", "to_zero", "never"]
 Loss = Callable[..., object] | None
@@ -109,15 +109,17 @@ def load_training_step(
         targets=world.value(list(targets)),
         zero_grad=zero_grad,
     )
-    leaves = [one for one in (*found, *given) if one.fake.requires_grad and one.fake.is_leaf]
+    leaves = [*found, *given]
     for leaf in leaves:
-        gradient = leaf.source.grad
+        gradient = leaf.source.grad if leaf.source.is_leaf else None
         leaf.fake.grad = None if gradient is None else sources.fake(gradient)
-    with _capturing(model):
+    with _capturing(model, native=_is_recurrent(model)):
         before = Recorder(world)
         if isinstance(optimizer, Optimizer):
             step.optimizer = held.copied(optimizer, sources, tensors)
         before.run(lambda: _prepare(step, before, optimizer, leaves))
+        for one in given:
+            one.fake.grad = None  # inputs are new in each step
         found += [sources.held(*each) for each in held.gradients(leaves)]
         found += [sources.held(*each) for each in held.state(step.optimizer, leaves)]
         entries = list({id(one.fake): one for one in (*given, *found)}.values())
@@ -149,9 +151,9 @@ def load_training_step(
         capture="a training step on fake tensors",
         sharing=FROM_EXAMPLES,
         notes=list(_notes(model, recorder)),
+        phases=recorder.phases,
+        kept=[(number, one.role, one.name) for number, one in enumerate(left, 1)],
     )
-    returned = zip(program.outputs[1:], left, strict=True)
-    program = evolve(program, kept=tuple(Kept(v, one.role, one.name) for v, one in returned))
     _ = program.flow  # numbered once, here, for every analysis to come
     return program
 
@@ -208,8 +210,14 @@ def _prepare(
     step: Step, recorder: Recorder, optimizer: OptimizerLike, leaves: Sequence[Held]
 ) -> None:
     """Bring the copies to where the step to capture begins."""
-    if optimizer is not None and step.optimizer is None:
-        made = optimizer(step.model.parameters())  # type: ignore[operator]  # no Optimizer
+    if not (optimizer is None or isinstance(optimizer, Optimizer)):
+        try:
+            made = optimizer(step.model.parameters())
+        except Exception as error:
+            raise CaptureError(
+                "the optimizer cannot be made from the model's parameters: "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
         if not isinstance(made, Optimizer):
             raise CaptureError(
                 "the optimizer should be a torch.optim.Optimizer, its class or a function of "
@@ -218,7 +226,8 @@ def _prepare(
         step.optimizer = made
     step.zero()
     no_state = step.optimizer is not None and not step.optimizer.state
-    no_gradients = step.zero_grad != "set_to_none" and any(one.fake.grad is None for one in leaves)
+    trained = [one.fake for one in leaves if one.fake.requires_grad and one.fake.is_leaf]
+    no_gradients = step.zero_grad != "set_to_none" and any(t.grad is None for t in trained)
     if no_state or no_gradients:
         step.run(recorder, update=no_state)
         if step.zero_grad == "set_to_none":
@@ -236,15 +245,15 @@ def _refuse_hooks(roots: Mapping[str, nn.Module]) -> None:
 
 
 @contextmanager
-def _capturing(model: nn.Module) -> Iterator[None]:
+def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
     """Errors say what to do, torch is quiet, and optimizers choose as for real tensors."""
     optimizers._foreach_supported_types.append(FakeTensor)
     try:
-        # A fake of oneDNN's recurrent layer does not have the workspace that it keeps.
-        native = torch.backends.mkldnn.flags(enabled=False)
-        with quiet(), warnings.catch_warnings(), torch.enable_grad(), native:
+        with quiet(), warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
-            yield
+            # A fake of oneDNN's recurrent layer lacks the workspace that the layer keeps.
+            with torch.backends.mkldnn.flags(enabled=False) if native else nullcontext():
+                yield
     except ProgramError:
         raise
     except Exception as error:
@@ -257,10 +266,14 @@ def _capturing(model: nn.Module) -> Iterator[None]:
         optimizers._foreach_supported_types.remove(FakeTensor)
 
 
+def _is_recurrent(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.LSTM) for module in model.modules())
+
+
 def _notes(model: nn.Module, recorder: Recorder) -> Iterator[str]:
     if not model.training:
         yield "the model is in eval mode: model.train() first, if this is how it is trained"
-    if any(isinstance(module, nn.LSTM) for module in model.modules()):
+    if _is_recurrent(model):
         yield "LSTM is captured as torch's native operators, not as one of oneDNN's"
     if recorder.read:
         yield (
