@@ -250,6 +250,20 @@ def test_transforms_are_seen_through() -> None:
     assert not _names(program, Role.CONSTANT)
 
 
+def test_a_tensor_made_of_numbers_is_new_in_each_run() -> None:
+    class Shifted(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            shift = torch.tensor([1.0, 2.0])
+            shift.add_(1)
+            return super().forward(x) + shift
+
+    model = Shifted(4, 2)
+    graph: Any = _sgd(model=model, optimizer=None).graph
+    first, second = (graph(*model.parameters(), X, Y)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(first, F.cross_entropy(model(X), Y))
+
+
 def test_a_tensor_that_the_model_replaces_is_returned() -> None:
     class Running(nn.Linear):
         mean: Tensor
