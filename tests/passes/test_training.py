@@ -254,7 +254,7 @@ def test_a_tensor_made_of_numbers_is_new_in_each_run() -> None:
     class Shifted(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             shift = torch.tensor([1.0, 2.0])
-            shift.add_(1)
+            shift.mul_(3)
             return super().forward(x) + shift
 
     model = Shifted(4, 2)
