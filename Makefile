@@ -1,6 +1,7 @@
 # Each command does its own set-up: a virtual environment in .venv with pinned versions.
 #   make demo    the demonstration
 #   make test    lint, types, tests
+#   make slow    the tests that take minutes
 #   make bench   ratios against torch's own tools
 #
 # On Linux PyPI's torch is the CUDA build, several gigabytes.  The CPU build:
@@ -13,7 +14,7 @@ PIP_OPTIONS ?=
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test slow lint types bench clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -29,6 +30,9 @@ demo: $(READY)
 
 test: $(READY) lint types
 	$(RUN) -m pytest
+
+slow: $(READY)
+	$(RUN) -m pytest -m slow
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -12,13 +12,16 @@ an analysis of your own can name the results it needs as fields.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 from passes.alias import Aliases
+from passes.breakdown import Breakdown, Category
 from passes.errors import CaptureError, ProgramError, TrustError
 from passes.liveness import LiveAtExit, Liveness, LiveRange
 from passes.memory import Memory
-from passes.program import Effects, Op, Program, Region, TensorType, Value
+from passes.program import Effects, Op, Program, Region, Role, TensorType, Value
 from passes.run import run
 from passes.stages import GraphAnalyser, LiveStage, LiveVariable, LiveVariableVector
 from passes.storages import UNKNOWN, Storage, StorageClass
@@ -29,10 +32,11 @@ if TYPE_CHECKING:
     from passes.frontends.tracer import Tracer as Tracer
 
 __all__ = [
-    "UNKNOWN", "Aliases", "CaptureError", "Effects", "GraphAnalyser", "LiveAtExit", "LiveRange",
-    "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Program",
-    "ProgramError", "Region", "Storage", "StorageClass", "TensorType", "TrustError", "Value",
-    "aliases", "liveness", "load", "memory", "run",
+    "UNKNOWN", "Aliases", "Breakdown", "CaptureError", "Category", "Effects", "GraphAnalyser",
+    "LiveAtExit", "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness",
+    "Memory", "Op", "Program", "ProgramError", "Region", "Role", "Storage", "StorageClass",
+    "TensorType", "TrustError", "Value", "aliases", "compile_backend", "liveness", "load",
+    "load_training_step", "memory", "run",
 ]  # fmt: skip
 
 _NEED_TORCH = {
@@ -57,8 +61,14 @@ def load(
     Raises `CaptureError` for what cannot be captured or does not fit, `TrustError` for a
     file without trust.
     """
+    program: Program = _frontend("load").load(source, example_inputs, example_kwargs, trust=trust)
+    return program
+
+
+# Any: a module's functions are not known before it is imported.
+def _frontend(name: str) -> Any:
     try:
-        from passes.frontends.load import load as load_source
+        return import_module(f"passes.frontends.{name}")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -67,7 +77,54 @@ def load(
             "build of torch you want"
         ) from error
 
-    return load_source(source, example_inputs, example_kwargs, trust=trust)
+
+def load_training_step(
+    model: object,
+    loss: object,
+    optimizer: object,
+    *inputs: object,
+    targets: Sequence[object] | None = None,
+    zero_grad: Literal["set_to_none", "to_zero", "never"] = "set_to_none",
+    **keywords: object,
+) -> Program:
+    """The Program of one training step: forward, loss, backward, optimizer update.
+
+    `loss` is called with the model's output and the targets: the last inputs, as many as
+    it needs, unless `targets` are given.  Where it is None the model's output is the loss,
+    or has it as `.loss`.  `optimizer` is a `torch.optim.Optimizer` over the model's
+    parameters, its class, a function of parameters that makes one, or None for no update.
+    `zero_grad` is what the loop does with gradients before each step: `"set_to_none"`,
+    `"to_zero"`, or `"never"`, so that they accumulate.  `keywords` go to the model.
+
+    Nothing is computed, and neither the model nor the optimizer is changed.  The graph
+    takes and returns what `entry` and `kept` say, the loss first, and runs on real tensors.
+
+    Raises `CaptureError` for a step that cannot be captured.
+    """
+    program: Program = _frontend("training").load_training_step(
+        model, loss, optimizer, inputs, keywords, targets, zero_grad
+    )
+    return program
+
+
+def compile_backend(
+    report: Callable[[Program], object], *, backward: bool = False
+) -> Callable[..., Callable[..., Any]]:
+    """A backend for `torch.compile` that analyses every graph of a run, and runs it unchanged.
+
+        programs: list[passes.Program] = []
+        compiled = torch.compile(model, backend=passes.compile_backend(programs.append))
+        compiled(x)
+
+    `report` is called with the Program of each graph before the graph first runs: one per
+    piece between graph breaks, and again for each recompilation.  With `backward`, the
+    graphs are AOTAutograd's, a forward and a backward one for each, and these run.
+
+    What cannot be analysed raises `CaptureError`, inside the error of `torch.compile`.
+    """
+    backend: Callable[..., Callable[..., Any]]
+    backend = _frontend("compiled").compile_backend(report, backward)
+    return backend
 
 
 def aliases(program: Program) -> Aliases:
@@ -93,7 +150,5 @@ def memory(program: Program) -> Memory:
 def __getattr__(name: str) -> object:
     # These subclass torch's classes; `import passes` itself stays without torch.
     if name in _NEED_TORCH:
-        from importlib import import_module
-
         return getattr(import_module(_NEED_TORCH[name]), name)
     raise AttributeError(f"module 'passes' has no attribute {name!r}")

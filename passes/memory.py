@@ -19,6 +19,7 @@ from itertools import accumulate
 
 from attrs import define
 
+from passes.breakdown import Breakdown
 from passes.liveness import Liveness
 from passes.program import Op, Program, Role
 from passes.storages import Allocations, Storage, StorageClass
@@ -85,6 +86,11 @@ class Memory:
         if not self.timeline:
             return None
         return self.program.all_ops[self.timeline.index(self.peak_bytes)]
+
+    @cached_property
+    def breakdown(self) -> Breakdown:
+        """The same bytes, and those of entry, by category, module and source line."""
+        return Breakdown(self.liveness, self.timeline)
 
     def at(self, op: Op) -> int:
         """Bytes alive while `op` runs."""

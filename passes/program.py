@@ -212,7 +212,8 @@ class Op:
 
     `name` is unique in the program.  `results` are the tensor leaves of what it returns,
     in pytree order; `renames` says which operand positions are another tensor from here
-    on (after `set_`), and the value that later uses read.  `arguments` are for display.
+    on (after `set_`), and the value that later uses read.  `phase` is the part of a training
+    step it belongs to, if it does.  `arguments` are for display.
     """
 
     index: int
@@ -227,6 +228,7 @@ class Op:
     region_flow: RegionFlow | None = None
     path: tuple[str, ...] = ()
     module: str = ""
+    phase: str = ""
     stack: str = ""
     arguments: tuple[object, ...] = ()
     keywords: Mapping[str, object] = field(factory=dict)
@@ -286,12 +288,17 @@ def _short(argument: object) -> str:
 
 
 class Role(Enum):
-    """What an entry value is to the program: `constant` covers all other attributes."""
+    """What an entry value is to the program: `constant` covers all other attributes.
+
+    A training step also has gradients and the optimizer's state.
+    """
 
     INPUT = "input"
     PARAMETER = "parameter"
     BUFFER = "buffer"
     CONSTANT = "constant"
+    GRADIENT = "gradient"
+    STATE = "state"
 
 
 @frozen(eq=False)
@@ -316,14 +323,24 @@ class Entry:
     sharing: str
 
 
+@frozen(eq=False)
+class Kept:
+    """A returned value that is more to its caller than a result: a gradient, say."""
+
+    value: Value
+    role: Role
+    name: str
+
+
 @define(eq=False, frozen=True, slots=False, repr=False)
 class Program:
     """A tensor program: ops in execution order over the values of its entry.
 
     `ops` are those of the outermost graph, one per node of the source graph and in its
     order; `walk()` has the ops of all regions too.  `values[value.index]` is each value, of
-    entry, ops and region inputs.  `capture` says what made it, `notes`
-    what the capture assumed or lost.  Satisfies `dataflow.FlowGraph`.
+    entry, ops and region inputs.  `kept` says of outputs what they are to the caller, where
+    they are not just results.  `capture` says what made it, `notes` what the capture assumed
+    or lost.  Satisfies `dataflow.FlowGraph`.
     """
 
     name: str
@@ -334,6 +351,7 @@ class Program:
     values: tuple[Value, ...]
     notes: tuple[str, ...] = ()
     graph: object = None
+    kept: tuple[Kept, ...] = ()
     _results: dict[object, object] = field(factory=dict, init=False)
 
     def once(self, key: object, compute: Callable[[], T]) -> T:

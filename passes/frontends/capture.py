@@ -31,7 +31,7 @@ def export(
     refused: Exception | None = None
     for how, gradients in tries.items():
         try:
-            with torch.set_grad_enabled(gradients), _quiet():
+            with torch.set_grad_enabled(gradients), quiet():
                 return torch.export.export(module, tuple(args), dict(kwargs), strict=False), how
         except Exception as error:
             refused = refused or error
@@ -82,16 +82,16 @@ def cannot_capture(name: str, refused: Exception, untraceable: Exception) -> Cap
     return CaptureError(
         f"{name} cannot be captured.\n"
         f"  torch.export: {type(refused).__name__}: {first_line(refused)}\n"
-        f"{_place(refused)}"
+        f"{user_place(refused)}"
         f"  symbolic_trace: {type(untraceable).__name__}: {first_line(untraceable)}\n"
-        f"{_place(untraceable)}"
+        f"{user_place(untraceable)}"
         "  Python that branches on tensor data, or state of its own, has to go: see "
         "torch.cond and torch.export's errors; or load a part of the model that can be"
     )
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Drop what torch logs and prints on the way to a refusal; the error says it all.
 
     What is printed in a capture that works may be the user's own, and goes to stderr.
@@ -112,7 +112,7 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
-def _place(error: BaseException) -> str:
+def user_place(error: BaseException) -> str:
     """The last line of the user's own code in a traceback."""
     own = [
         frame

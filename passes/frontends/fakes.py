@@ -13,16 +13,20 @@ from __future__ import annotations
 import copy
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError
 from passes.program import TensorType
+
+Copied = TypeVar("Copied")
 
 PLAIN = (int, float, bool, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 
@@ -114,12 +118,15 @@ class World:
     """One fake mode, and the way into it for state and inputs.
 
     `device` replaces the meta device of inputs, so that they meet the model's parameters
-    on one device.
+    on one device.  Sizes that the data decides are symbols, unless `data_decides` is off:
+    then an operator with such a result raises.
     """
 
-    def __init__(self, device: torch.device | None = None) -> None:
+    def __init__(self, device: torch.device | None = None, data_decides: bool = True) -> None:
         self.mode = FakeTensorMode(
-            allow_non_fake_inputs=False, shape_env=ShapeEnv(), static_shapes=True
+            allow_non_fake_inputs=False,
+            shape_env=ShapeEnv() if data_decides else None,
+            static_shapes=True,
         )
         self.device = device
         self._meta_bases: dict[int, torch.Tensor] = {}
@@ -204,7 +211,10 @@ class World:
                 self._meta_bases[key] = torch.empty(count, dtype=torch.uint8, device=device)
             storage = self._meta_bases[key].untyped_storage()
             fake = torch.empty(0, dtype=source.dtype, device=device)
-            return fake.set_(storage, offset, size, stride)  # type: ignore[arg-type]  # no None
+            fake.set_(storage, offset, size, stride)  # type: ignore[arg-type]  # no None
+            if isinstance(source, nn.Parameter):
+                return nn.Parameter(fake, source.requires_grad)
+            return fake.requires_grad_(source.requires_grad)
 
     def value(self, real: object) -> object:
         """A pytree of inputs with each tensor replaced by its fake."""
@@ -222,6 +232,16 @@ class World:
             return hint
         return leaf
 
+    def number(self, real: torch.Tensor) -> torch.Tensor:
+        """The fake of a small tensor on the CPU, which knows the tensor's values."""
+        with _disable_current_modes():
+            fake: torch.Tensor = self.mode.fake_tensor_converter.from_real_tensor(
+                self.mode, real.detach().clone(), make_constant=True
+            )
+        self._alive.append(real)
+        self._memo[id(real)] = fake
+        return fake
+
     def module(self, real: nn.Module) -> nn.Module:
         """A copy of a module whose tensors are fakes.  The original is not touched."""
         known = self._memo.get(id(real))
@@ -229,15 +249,18 @@ class World:
             return known
         for tensor in module_tensors(real).values():
             self.tensor(tensor)
+        return self.copy(real)
+
+    def copy(self, real: Copied) -> Copied:
+        """A deep copy of an object in which the tensors that have a fake are replaced."""
         try:
             with FakeCopyMode(self.mode):
-                fake: nn.Module = copy.deepcopy(real, self._memo)
+                return copy.deepcopy(real, self._memo)
         except Exception as error:
             raise CaptureError(
                 f"a {type(real).__qualname__} cannot be copied ({type(error).__name__}: {error}), "
                 "and analysis runs copies of modules, never the user's own"
             ) from error
-        return fake
 
     def like(self, tensor: torch.Tensor) -> torch.Tensor:
         """A new fake of the same type with a storage of its own."""

@@ -52,6 +52,7 @@ from passes.program import (
     Effects,
     Entry,
     Fresh,
+    Kept,
     OneOf,
     Op,
     OpKind,
@@ -79,6 +80,7 @@ class Walk:
     """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end."""
 
     book: Book
+    phases: Mapping[fx.Node, str] = field(factory=dict)
     observer: Observer = field(factory=Observer)
     ops: int = 0
 
@@ -137,6 +139,7 @@ class Walk:
             region_flow=regions.flow if regions else None,
             path=path,
             module=next(reversed(stack.values()))[0] if stack else "",
+            phase=self.phases.get(node, ""),
             stack=meta.get("stack_trace") or "",
             arguments=tuple(node.args),
             keywords=node.kwargs,
@@ -438,10 +441,16 @@ def program_of(
     capture: str,
     sharing: str,
     notes: Sequence[str] = (),
+    phases: Mapping[fx.Node, str] | None = None,
+    kept: Sequence[tuple[int, Role, str]] = (),
 ) -> Program:
-    """The program of a graph whose placeholders get `(role, name, fake)` inputs in order."""
+    """The program of a graph whose placeholders get `(role, name, fake)` inputs in order.
+
+    `phases` are of nodes of a training step, `kept` the positions of outputs with what they
+    are to the caller.
+    """
     book = Book(world)
-    walk = Walk(book)
+    walk = Walk(book, phases or {})
     bound = []
     for role, label, fake in inputs:
         leaves = tensors_in(fake)
@@ -482,4 +491,5 @@ def program_of(
         values=tuple(book.values),
         notes=tuple(notes),
         graph=module,
+        kept=tuple([Kept(returned.values[number], role, name) for number, role, name in kept]),
     )

@@ -20,12 +20,13 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export._tree_utils import reorder_kwargs
-from torch.export.graph_signature import ConstantArgument, InputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils._pytree import tree_flatten, tree_leaves
 
 from passes.errors import CaptureError, TrustError
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
+from passes.frontends.dynamo import is_python_number, told_by_dynamo
 from passes.frontends.fakes import World, module_tensors
 from passes.frontends.fx import program_of
 from passes.program import Program, Role
@@ -60,7 +61,7 @@ def _program(
     if isinstance(source, ExportedProgram):
         return _from_exported(source, args, kwargs, "torch.export", source_name(source))
     if isinstance(source, fx.GraphModule):
-        return _from_graph(source, args, kwargs, "an fx graph", source_name(source), ())
+        return from_graph(source, args, kwargs, "an fx graph", source_name(source), ())
     if isinstance(source, nn.Module):
         return _from_module(source, args, kwargs)
     raise CaptureError(
@@ -130,7 +131,7 @@ def _from_exported(
     examples = iter(given if given is not None else [])
     sharing = FROM_EXAMPLES if given is not None else ASSUMED_APART
 
-    world = World(_device_for(given or (), exported.state_dict.values()))
+    world = World(device_for(given or (), exported.state_dict.values()))
     inputs: list[tuple[Role, str, object]] = []
     notes = list(notes)
     for node, spec in zip(placeholders, signature.input_specs, strict=True):
@@ -170,7 +171,34 @@ def _from_exported(
         capture=capture,
         sharing=sharing,
         notes=notes,
+        phases=_phases(exported),
+        kept=list(_kept(exported)),
     )
+
+
+def _phases(exported: ExportedProgram) -> Mapping[fx.Node, str]:
+    """Forward and backward of a joint graph, where the loss comes last in the forward."""
+    specs = exported.graph_signature.output_specs
+    losses = {spec.arg.name for spec in specs if spec.kind is OutputKind.LOSS_OUTPUT}
+    found: dict[fx.Node, str] = {}
+    phase = "forward"
+    for node in exported.graph.nodes if losses else ():
+        if node.op not in ("placeholder", "output"):
+            found[node] = phase
+        if node.name in losses:
+            phase = "backward"
+    return found
+
+
+def _kept(exported: ExportedProgram) -> Iterator[tuple[int, Role, str]]:
+    """Which tensors among the outputs are gradients or new values of buffers."""
+    specs = exported.graph_signature.output_specs
+    tensors = [spec for spec in specs if isinstance(spec.arg, TensorArgument)]
+    for number, spec in enumerate(tensors):
+        if spec.kind is OutputKind.BUFFER_MUTATION:
+            yield number, Role.BUFFER, str(spec.target)
+        elif spec.kind in (OutputKind.GRADIENT_TO_PARAMETER, OutputKind.GRADIENT_TO_USER_INPUT):
+            yield number, Role.GRADIENT, f"grad.{spec.target}"
 
 
 def _flat_inputs(
@@ -216,7 +244,7 @@ def _is_symbolic(value: object) -> bool:
     )
 
 
-def _from_graph(
+def from_graph(
     module: fx.GraphModule,
     args: Sequence[object],
     kwargs: Mapping[str, object],
@@ -224,6 +252,7 @@ def _from_graph(
     name: str,
     notes: Sequence[str],
 ) -> Program:
+    """The Program of a graph called with these inputs, or else with those it recorded."""
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     given: list[object]
     sharing = FROM_EXAMPLES
@@ -233,9 +262,9 @@ def _from_graph(
         given = [_recorded(node) for node in placeholders]
         if any(isinstance(value, torch.Tensor) for value in given):
             sharing = "inputs share storage as the recorded ones do"
-    world = World(_device_for(given, module_tensors(module).values()))
+    world = World(device_for(given, module_tensors(module).values()))
     inputs = [
-        (_input_role(node), node.name, world.value(value))
+        (*told_by_dynamo(node), _fake_input(node, value, world))
         for node, value in zip(placeholders, given, strict=True)
     ]
     return program_of(
@@ -243,10 +272,10 @@ def _from_graph(
     )
 
 
-def _input_role(node: fx.Node) -> Role:
-    """Dynamo lifts parameters to inputs, and says so on the recorded value."""
-    recorded = node.meta.get("example_value")
-    return Role.PARAMETER if isinstance(recorded, nn.Parameter) else Role.INPUT
+def _fake_input(node: fx.Node, value: object, world: World) -> object:
+    if is_python_number(node) and isinstance(value, torch.Tensor) and not world.is_fake(value):
+        return world.number(value)
+    return world.value(value)
 
 
 def _bind(
@@ -300,7 +329,7 @@ def _recorded(node: fx.Node) -> object:
     )
 
 
-def _device_for(inputs: Sequence[object], state: object) -> torch.device | None:
+def device_for(inputs: Sequence[object], state: object) -> torch.device | None:
     """Where to put meta inputs: with the model's parameters, or on the CPU."""
     leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
     if not any(leaf.is_meta for leaf in leaves):
@@ -327,6 +356,6 @@ def _from_module(
     notes = [f"torch.export refused: {first_line(refused)}"]
     try:
         traced, inputs = trace(module, args, kwargs)
-        return _from_graph(traced, (), inputs, "symbolic_trace", name, notes)
+        return from_graph(traced, (), inputs, "symbolic_trace", name, notes)
     except Exception as untraceable:
         raise cannot_capture(name, refused, untraceable) from refused

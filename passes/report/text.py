@@ -109,7 +109,9 @@ def memory(result: Memory) -> Iterator[str]:
     if op.source:
         yield f"      {_place(op)}"
     figures = ", ".join(
-        f"{_PLURAL[role]} {size(nbytes)}" for role, nbytes in result.entry_bytes.items()
+        f"{_PLURAL[role]} {size(nbytes)}"
+        for role, nbytes in result.entry_bytes.items()
+        if nbytes or role not in (Role.GRADIENT, Role.STATE)  # of training steps only
     )
     yield f"apart from it: {figures}"
     yield ""
@@ -134,6 +136,8 @@ _PLURAL = {
     Role.PARAMETER: "parameters",
     Role.BUFFER: "buffers",
     Role.CONSTANT: "constants",
+    Role.GRADIENT: "gradients",
+    Role.STATE: "optimizer state",
 }
 
 

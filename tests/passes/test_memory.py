@@ -52,6 +52,8 @@ def test_entry_storages_have_their_own_figures() -> None:
         Role.PARAMETER: 64 + 16,
         Role.BUFFER: 0,
         Role.CONSTANT: 0,
+        Role.GRADIENT: 0,
+        Role.STATE: 0,
     }
     assert memory.peak_bytes == 64
 

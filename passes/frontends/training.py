@@ -1,0 +1,285 @@
+"""A whole training step as one Program: forward, loss, backward and the optimizer's update.
+
+The step runs on copies of the model and the optimizer with fake tensors, and every operator
+that it calls is recorded.  Parameters, buffers, the optimizer's state, inputs and targets
+exist at entry; so do gradients, where they are kept from step to step.  The graph returns
+the loss and what is new when the step is over: gradients, state.
+
+An optimizer makes its state in its first step.  What is captured is a later one: where the
+optimizer has no state yet, a step that is not recorded goes before.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
+
+import torch
+from attrs import define, field
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.optim import Optimizer
+from torch.optim import optimizer as optimizers
+
+from passes.errors import CaptureError, ProgramError
+from passes.frontends import held
+from passes.frontends.capture import first_line, quiet, user_place
+from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fx import program_of
+from passes.frontends.held import Held, Sources
+from passes.frontends.load import FROM_EXAMPLES, device_for
+from passes.frontends.recorder import Recorder
+from passes.program import Program, Role
+
+ZeroGrad = Literal["set_to_none", "to_zero", "never"]
+Loss = Callable[..., object] | None
+OptimizerLike = Optimizer | Callable[..., Optimizer] | None
+
+
+@define(eq=False)
+class Step:
+    """One training step on fake copies."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: Optimizer | None
+    args: Any
+    kwargs: Any
+    targets: Any
+    zero_grad: ZeroGrad
+    result: torch.Tensor | None = field(default=None, init=False)
+
+    def run(self, recorder: Recorder, update: bool = True) -> None:
+        """Run it under a recorder that is active."""
+        recorder.phase = "zero_grad"
+        self.zero()
+        recorder.phase = "forward"
+        outputs = self.model(*self.args, **self.kwargs)
+        self.result = _scalar(self.loss, outputs, self.targets)
+        recorder.phase = "backward"
+        self.result.backward()  # type: ignore[no-untyped-call]  # torch's own
+        recorder.phase = "update"
+        if update and self.optimizer is not None:
+            self.optimizer.step()
+
+    def zero(self) -> None:
+        """What the training loop does with the gradients of the step before."""
+        if self.zero_grad != "never":
+            (self.optimizer or self.model).zero_grad(set_to_none=self.zero_grad == "set_to_none")
+
+
+def load_training_step(
+    model: nn.Module,
+    loss: Loss,
+    optimizer: OptimizerLike,
+    inputs: Sequence[object],
+    keywords: Mapping[str, object],
+    targets: Sequence[object] | None,
+    zero_grad: ZeroGrad,
+) -> Program:
+    """The Program of one training step.  See `passes.load_training_step`."""
+    if not isinstance(model, nn.Module):
+        raise CaptureError(f"a training step needs an nn.Module, not a {type(model).__qualname__}")
+    if zero_grad not in ("set_to_none", "to_zero", "never"):
+        raise CaptureError(f"zero_grad is 'set_to_none', 'to_zero' or 'never', not {zero_grad!r}")
+    if targets is None:
+        inputs, targets = _split(loss, inputs)
+    roots = {"": model} | ({"loss.": loss} if isinstance(loss, nn.Module) else {})
+    tensors = [tensor for root in roots.values() for tensor in module_tensors(root).values()]
+    _refuse_hooks(roots)
+    device = device_for((inputs, keywords, targets), tensors)
+
+    world = World(device, data_decides=False)
+    sources = Sources(world)
+    copies = {prefix: world.module(root) for prefix, root in roots.items()}
+    found = [sources.held(*each) for each in held.of_modules(roots, sources.fake)]
+    given = [
+        sources.held(*each)
+        for each in held.of_caller(model, inputs, keywords, targets, sources.fake)
+    ]
+    step = Step(
+        model=copies[""],
+        loss=copies.get("loss.", loss),
+        optimizer=None,
+        args=world.value(list(inputs)),
+        kwargs=world.value(dict(keywords)),
+        targets=world.value(list(targets)),
+        zero_grad=zero_grad,
+    )
+    leaves = [*found, *given]
+    for leaf in leaves:
+        gradient = leaf.source.grad if leaf.source.is_leaf else None
+        leaf.fake.grad = None if gradient is None else sources.fake(gradient)
+    with _capturing(model, native=_is_recurrent(model)):
+        before = Recorder(world)
+        if isinstance(optimizer, Optimizer):
+            step.optimizer = held.copied(optimizer, sources, tensors)
+        before.run(lambda: _prepare(step, before, optimizer, leaves))
+        for one in given:
+            one.fake.grad = None  # inputs are new in each step
+        found += [sources.held(*each) for each in held.gradients(leaves)]
+        found += [sources.held(*each) for each in held.state(step.optimizer, leaves)]
+        entries = list({id(one.fake): one for one in (*given, *found)}.values())
+        entries.sort(key=lambda one: _ORDER.index(one.role))
+        recorder = Recorder(world)
+        for one in entries:
+            recorder.entry(one.name, one.fake)
+        for prefix, root in copies.items():
+            recorder.follow(root, prefix)
+        recorder.run(lambda: step.run(recorder))
+    there = {id(one.fake) for one in entries}
+    left = [
+        sources.held(*each)
+        for each in (
+            *held.gradients(leaves),
+            *held.state(step.optimizer, leaves),
+            *held.of_modules(copies, lambda fake: fake),
+        )
+        if id(each[2]) not in there and recorder.is_known(each[2])
+    ]
+    assert step.result is not None
+    graph = recorder.finished([step.result, *(one.fake for one in left)], type(model).__name__)
+    analysed = World(device)
+    program = program_of(
+        graph,
+        [(one.role, one.name, analysed.tensor(one.source)) for one in entries],
+        analysed,
+        name=type(model).__name__,
+        capture="a training step on fake tensors",
+        sharing=FROM_EXAMPLES,
+        notes=list(_notes(model, recorder)),
+        phases=recorder.phases,
+        kept=[(number, one.role, one.name) for number, one in enumerate(left, 1)],
+    )
+    _ = program.flow  # numbered once, here, for every analysis to come
+    return program
+
+
+_ORDER = (Role.PARAMETER, Role.BUFFER, Role.CONSTANT, Role.GRADIENT, Role.STATE, Role.INPUT)
+"""Of placeholders."""
+
+
+def _split(loss: Loss, inputs: Sequence[object]) -> tuple[Sequence[object], Sequence[object]]:
+    """Inputs of the model, and targets: as many of the last as the loss needs after the
+    model's output."""
+    if loss is None:
+        return inputs, ()
+    advice = "say which inputs the loss takes besides the model's output: targets=(y,)"
+    try:
+        signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+    except (TypeError, ValueError) as error:
+        raise CaptureError(f"the loss does not tell its parameters; {advice}") from error
+    wanted = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = signature.parameters.values()
+    count = sum(p.kind in wanted and p.default is inspect.Parameter.empty for p in parameters) - 1
+    if count < 0 and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        raise CaptureError("the loss should take the model's output")
+    if count > len(inputs):
+        raise CaptureError(
+            f"the loss takes {count} inputs besides the model's output, and {len(inputs)} were "
+            f"given; {advice}"
+        )
+    place = len(inputs) - max(count, 0)
+    return inputs[:place], inputs[place:]
+
+
+def _scalar(loss: Loss, outputs: object, targets: Sequence[object]) -> torch.Tensor:
+    """The number to minimise."""
+    found: object
+    if loss is not None:
+        found, whose = loss(outputs, *targets), "the loss"
+    elif isinstance(outputs, Mapping):
+        found, whose = outputs.get("loss"), "the model's output 'loss'"
+    else:
+        found, whose = getattr(outputs, "loss", outputs), "the model's output"
+    if not isinstance(found, torch.Tensor) or found.numel() != 1:
+        shown = f"of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else found
+        raise CaptureError(
+            f"{whose} should be a tensor with one element, and is {shown!s:.60}. Give a loss: a "
+            "function of the model's output and the targets"
+        )
+    if not found.requires_grad:
+        raise CaptureError(f"{whose} does not depend on a parameter that requires a gradient")
+    return found
+
+
+def _prepare(
+    step: Step, recorder: Recorder, optimizer: OptimizerLike, leaves: Sequence[Held]
+) -> None:
+    """Bring the copies to where the step to capture begins."""
+    if not (optimizer is None or isinstance(optimizer, Optimizer)):
+        try:
+            made = optimizer(step.model.parameters())
+        except Exception as error:
+            raise CaptureError(
+                "the optimizer cannot be made from the model's parameters: "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
+        if not isinstance(made, Optimizer):
+            raise CaptureError(
+                "the optimizer should be a torch.optim.Optimizer, its class or a function of "
+                f"parameters that makes it; this makes a {type(made).__qualname__}"
+            )
+        step.optimizer = made
+    step.zero()
+    no_state = step.optimizer is not None and not step.optimizer.state
+    trained = [one.fake for one in leaves if one.fake.requires_grad and one.fake.is_leaf]
+    no_gradients = step.zero_grad != "set_to_none" and any(t.grad is None for t in trained)
+    if no_state or no_gradients:
+        step.run(recorder, update=no_state)
+        if step.zero_grad == "set_to_none":
+            step.zero()
+
+
+def _refuse_hooks(roots: Mapping[str, nn.Module]) -> None:
+    for prefix, root in roots.items():
+        for name, parameter in root.named_parameters():
+            if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+                raise CaptureError(
+                    f"parameter {prefix}{name} has hooks, which know the real tensor, and a step "
+                    "is captured on copies. Remove them, or do their work in the loss"
+                )
+
+
+@contextmanager
+def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
+    """Errors say what to do, torch is quiet, and optimizers choose as for real tensors."""
+    optimizers._foreach_supported_types.append(FakeTensor)
+    try:
+        with quiet(), warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            # A fake of oneDNN's recurrent layer lacks the workspace that the layer keeps.
+            with torch.backends.mkldnn.flags(enabled=False) if native else nullcontext():
+                yield
+    except ProgramError:
+        raise
+    except Exception as error:
+        raise CaptureError(
+            f"the training step of {type(model).__name__} fails on fake tensors: "
+            f"{type(error).__name__}: {first_line(error)}\n{user_place(error)}"
+            "  Does it run on real ones? Data of tensors cannot decide what it does"
+        ) from error
+    finally:
+        optimizers._foreach_supported_types.remove(FakeTensor)
+
+
+def _is_recurrent(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.LSTM) for module in model.modules())
+
+
+def _notes(model: nn.Module, recorder: Recorder) -> Iterator[str]:
+    if not model.training:
+        yield "the model is in eval mode: model.train() first, if this is how it is trained"
+    if _is_recurrent(model):
+        yield "LSTM is captured as torch's native operators, not as one of oneDNN's"
+    if recorder.read:
+        yield (
+            f"{recorder.read} numbers, such as an optimizer's step count, were read: they are "
+            "those of this one step"
+        )
+    made = [name for name, tensor in recorder.constants.items() if isinstance(tensor, FakeTensor)]
+    if made:
+        yield f"{len(made)} tensors that an earlier step has made are taken as constants"
