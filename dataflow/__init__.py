@@ -9,6 +9,8 @@
     together.py   analyses that need each other
     results.py    before, after, of
     explain.py    why a fact holds
+    update.py     edit a graph, and bring results up to date
+    calls.py      functions that call each other, as one graph
     laws.py       check_lattice, verify
     text.py       graphs as ten lines of text
 
@@ -25,6 +27,7 @@ from dataflow.analysis import (
     SparseForward,
     Unreached,
 )
+from dataflow.calls import Instance, Linked, link
 from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
 from dataflow.explain import Reason, why
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
@@ -49,6 +52,7 @@ from dataflow.results import PointResults, Results, StaleError, UnreachedError, 
 from dataflow.solve import DidNotConverge, Observer, Step, TransferError, solve
 from dataflow.text import NotationError, TextGraph, TextNode, parse
 from dataflow.together import Partial, Shared, Solved
+from dataflow.update import Draft, Edit
 
 __all__ = [
     "BOTTOM",
@@ -65,17 +69,21 @@ __all__ = [
     "CopyKind",
     "DidNotConverge",
     "DisjointUnion",
+    "Draft",
     "Dual",
+    "Edit",
     "Flat",
     "Flow",
     "FlowGraph",
     "Forward",
     "GenKill",
+    "Instance",
     "Interval",
     "Lattice",
     "LatticeError",
     "LawBroken",
     "Lifted",
+    "Linked",
     "MapOf",
     "NotationError",
     "Nothing",
@@ -105,6 +113,7 @@ __all__ = [
     "UnreachedError",
     "ValueResults",
     "check_lattice",
+    "link",
     "parse",
     "solve",
     "verify",

@@ -8,7 +8,8 @@
 One node a line: an optional label, optional results before `=`, a word that names what
 the node does, its operands, and after `->` the labels that may run next.  Without an
 arrow the next line does; the last line, and `-> exit`, leave the graph.  The first line
-is the entry.  `#` starts a comment.  A name that no line defines is an input.
+is the entry.  `#` starts a comment.  A name that no line defines is an input, in the order
+they are named; what a line `return x` reads is read after the graph.
 
 A label may take values, which the arrows to it give.  So names can be defined once each:
 
@@ -166,5 +167,6 @@ def _flow(
         operands=[tuple(value_number[name] for name in node.operands) for node in nodes],
         results=[tuple(value_number[name] for name in node.results) for node in nodes],
         inputs=[value_number[name] for name in values if name not in defined],
+        outputs=[value_number[n] for node in nodes if node.word == "return" for n in node.operands],
         copies=copies,
     )

@@ -1,0 +1,171 @@
+"""Functions that call each other, as one graph: a callee has one instance per call path.
+
+    graph = link({"main": main, "double": double}, callee, "main")
+
+A call is a node with a sub-graph, the callee's: operands go to its inputs and outputs
+come back as the node's results, by position.  Its own effect happens on return.  Where a
+function is on the call path already, the call goes to that instance, so recursion is a
+loop and the solve converges; facts of all calls around it are merged there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from attrs import frozen
+
+from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
+
+N = TypeVar("N")
+
+
+@frozen
+class Instance(Generic[N]):
+    """A node or value of a function, at one call path: the calls that lead to it."""
+
+    path: tuple[object, ...]
+    of: N
+
+    def __str__(self) -> str:
+        return " / ".join(map(str, (*self.path, self.of)))
+
+
+@frozen(eq=False)
+class Linked(Generic[N]):
+    """The graph of a function with everything it calls.  Ask by `Instance`."""
+
+    flow: Flow[Instance[N]]
+
+
+def link(
+    functions: Mapping[str, FlowGraph[N]], callee: Callable[[N], str | None], main: str
+) -> Linked[N]:
+    """Put a function and what it calls into one graph.
+
+    `callee(node)` is the name of the function a node calls, None if it calls none.  Raises
+    `KeyError` for a function that is not given and `ValueError` for a wrong number of
+    operands or results.
+    """
+    linker = _Linker({name: graph.flow for name, graph in functions.items()}, callee)
+    return Linked(linker.graph(linker.place(main, (), {})))
+
+
+@frozen(eq=False)
+class _Placed:
+    """An instance of a function: its entry and exit blocks, its inputs and outputs."""
+
+    entry: int
+    exits: Sequence[int]
+    inputs: Sequence[int]
+    outputs: Sequence[int]
+
+
+class _Linker(Generic[N]):
+    """Puts instances of functions side by side and connects them."""
+
+    def __init__(self, functions: Mapping[str, Flow[N]], callee: Callable[[N], str | None]) -> None:
+        self.functions, self.callee = functions, callee
+        self.nodes: list[Instance[N]] = []
+        self.blocks: list[list[int]] = []
+        self.edges: list[tuple[int, int]] = []
+        self.values: list[object] = []
+        self.operands: list[tuple[int, ...]] = []
+        self.results: list[tuple[int, ...]] = []
+        self.copies: list[Copy] = []
+        self.begins: dict[int, int] = {}
+
+    def graph(self, main: _Placed) -> Flow[Instance[N]]:
+        """All of it."""
+        return Flow(
+            nodes=self.nodes,
+            blocks=self.blocks,
+            edges=self.edges,
+            entries=[main.entry],
+            exits=main.exits,
+            values=self.values,
+            operands=self.operands,
+            results=self.results,
+            inputs=main.inputs,
+            outputs=main.outputs,
+            copies=self.copies,
+            begins=self.begins,
+        )
+
+    def place(self, name: str, path: tuple[object, ...], above: Mapping[str, _Placed]) -> _Placed:
+        """One more instance of a function, and of what it calls that is not above it."""
+        if name not in self.functions:
+            raise KeyError(f"{' / '.join(map(str, path))} calls {name!r}, which is not given")
+        flow = self.functions[name]
+        first = len(self.values)
+        self.values += [Instance(path, value) for value in flow.values]
+        first_node = len(self.nodes)
+        self.nodes += [Instance(path, node) for node in flow.nodes]
+        self.operands += [tuple(first + v for v in read) for read in flow.operands]
+        self.results += [tuple(first + v for v in made) for made in flow.results]
+        starts, ends = self._cut(flow, first_node)
+        self.edges += [(ends[source], starts[target]) for source, target in flow.edges]
+        self.begins |= {first_node + node: ends[block] for node, block in flow.begins.items()}
+        for copy in flow.copies:
+            block = None if copy.block is None else ends[copy.block]
+            self.copies.append(
+                Copy(
+                    first + copy.source,
+                    first + copy.target,
+                    copy.kind,
+                    first_node + copy.node,
+                    block,
+                )
+            )
+        placed = _Placed(
+            starts[flow.entries[0]],
+            [ends[block] for block in flow.exits],
+            [first + value for value in flow.inputs],
+            [first + value for value in flow.outputs],
+        )
+        for number, node in enumerate(flow.nodes):
+            called = self.callee(node)
+            if called is not None:
+                target = {**above, name: placed}.get(called) or self.place(
+                    called, (*path, node), {**above, name: placed}
+                )
+                self._connect(first_node + number, target)
+        return placed
+
+    def _cut(self, flow: Flow[N], first_node: int) -> tuple[list[int], list[int]]:
+        """Blocks, cut before each call; per block of the function, its first and last part."""
+        starts, ends = [], []
+        for block in flow.blocks:
+            starts.append(len(self.blocks))
+            self.blocks.append([])
+            for node in block:
+                if self.callee(flow.nodes[node]) is not None:
+                    self.begins[first_node + node] = len(self.blocks) - 1
+                    self.blocks.append([])
+                self.blocks[-1].append(first_node + node)
+            ends.append(len(self.blocks) - 1)
+        return starts, ends
+
+    def _connect(self, call: int, target: _Placed) -> None:
+        """Control and values into the callee, and back."""
+        before = self.begins[call]
+        after = before + 1
+        for given, wanted, what in (
+            (self.operands[call], target.inputs, "operands"),
+            (self.results[call], target.outputs, "results"),
+        ):
+            if len(given) != len(wanted):
+                raise ValueError(
+                    f"{self.nodes[call]} has {len(given)} {what}, its callee {len(wanted)}"
+                )
+        self.edges.append((before, target.entry))
+        self.edges += [(end, after) for end in target.exits]
+        self.copies += [
+            Copy(source, to, CopyKind.ENTER, call, before)
+            for source, to in zip(self.operands[call], target.inputs, strict=True)
+        ]
+        self.copies += [
+            Copy(source, to, CopyKind.EXIT, call, after)
+            for source, to in zip(target.outputs, self.results[call], strict=True)
+        ]
+        self.results[call] = ()  # they come from the callee

@@ -1,0 +1,153 @@
+"""Calls are sub-graphs: one instance per call path, recursion merged, both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from attrs import frozen
+
+from dataflow import (
+    BOTTOM,
+    TOP,
+    Backward,
+    Bottom,
+    Flat,
+    Instance,
+    Lattice,
+    Linked,
+    Powerset,
+    SparseForward,
+    TextNode,
+    Top,
+    link,
+    parse,
+    solve,
+    verify,
+)
+
+Constant = int | Bottom | Top
+Node = Instance[TextNode]
+
+
+@frozen
+class Constants(SparseForward[Node, Constant]):
+    lattice: Lattice[Constant] = Flat[int]()
+
+    def transfer(self, node: Node, operands: Sequence[Constant]) -> Sequence[Constant]:
+        word = node.of.word
+        if word.isdigit():
+            return [int(word)]
+        numbers = [fact for fact in operands if isinstance(fact, int)]
+        if word == "add" and len(numbers) == len(operands):
+            return [sum(numbers)]
+        return [BOTTOM if BOTTOM in operands else TOP] * len(node.of.results)
+
+    def takes(self, node: Node, way: int, operands: Sequence[Constant]) -> bool:
+        return True  # control counts, and goes anywhere it may
+
+
+@frozen
+class Words(Backward[Node, frozenset[str]]):
+    """The words that may still come."""
+
+    lattice: Lattice[frozenset[str]] = Powerset()
+
+    def transfer(self, node: Node, value: frozenset[str]) -> frozenset[str]:
+        return value | {node.of.word}
+
+
+def callee(node: TextNode) -> str | None:
+    return node.word.removeprefix("call.") if node.word.startswith("call.") else None
+
+
+def linked(**functions: str) -> Linked[TextNode]:
+    return link({name: parse(text) for name, text in functions.items()}, callee, "main")
+
+
+def facts(graph: Linked[TextNode]) -> dict[str, Constant]:
+    results = solve(Constants(), graph)
+    verify(results)
+    return {str(value): results.of(value) for value in graph.flow.values if results.reached(value)}
+
+
+DOUBLE = "y = add x x\nreturn y"
+
+
+def test_each_call_path_has_its_own_answer() -> None:
+    graph = linked(main="a = 1\nb = call.double a\nc = call.double b\nreturn c", double=DOUBLE)
+    found = facts(graph)
+    assert (found["b"], found["c"]) == (2, 4)
+    assert sum(str(value).endswith("/ y") for value in graph.flow.values) == 2
+
+
+def test_calls_in_calls() -> None:
+    graph = linked(
+        main="a = 1\nb = call.four a\nreturn b",
+        four="p = call.double q\nr = call.double p\nreturn r",
+        double=DOUBLE,
+    )
+    assert facts(graph)["b"] == 4
+    assert "b = call.four a / r = call.double p / y" in facts(graph)
+
+
+def test_recursion_converges_and_merges() -> None:
+    down = """
+    test n -> deep, flat
+    deep:  m = decrement n
+           r = call.down m -> out(r)
+    flat:  z = 7 -> out(z)
+    out(w): return w
+    """
+    found = facts(linked(main="a = read\nb = call.down a\nreturn b", down=down))
+    assert found["b"] == 7
+    assert found["b = call.down a / n"] is TOP
+
+
+def test_functions_that_call_each_other() -> None:
+    even = (
+        "test n -> on, off\non: m = decrement n\nr = call.odd m -> out(r)\noff: z = 1 -> out(z)\n"
+    )
+    odd = (
+        "test n -> on, off\non: m = decrement n\nr = call.even m -> out(r)\noff: z = 0 -> out(z)\n"
+    )
+    end = "out(w): return w"
+    found = facts(
+        linked(main="a = read\nb = call.even a\nreturn b", even=even + end, odd=odd + end)
+    )
+    assert found["b"] is TOP
+
+
+def test_a_callee_that_never_returns_leaves_the_rest_unreached() -> None:
+    found = facts(
+        linked(main="a = 1\nb = call.spin a\nreturn b", spin="top: x = add y y -> top\nreturn x")
+    )
+    assert "b" not in found
+
+
+def test_backwards_through_calls() -> None:
+    graph = linked(main="a = 1\nb = call.double a\nwrite b", double=DOUBLE)
+    results = solve(Words(), graph)
+    first, inside = graph.flow.nodes[0], graph.flow.nodes[3]
+    assert str(inside) == "b = call.double a / y = add x x"
+    assert results.before(first) == {"1", "call.double", "add", "return", "write"}
+    assert results.after(inside) == {"return", "call.double", "write"}
+
+
+def test_nested_calls_cost_one_evaluation_each() -> None:
+    names = [f"f{number}" for number in range(12)]
+    functions = {
+        name: f"p = call.{following} q\nreturn p" for name, following in pairwise([*names, "leaf"])
+    }
+    graph = linked(main="a = 1\nb = call.f0 a\nreturn b", leaf=DOUBLE, **functions)
+    results = solve(Constants(), graph)
+    assert results.of(Instance((), "b")) == 2
+    assert results.visits <= len(graph.flow.nodes) + len(graph.flow.copies) + len(graph.flow.blocks)
+
+
+def test_wrong_calls_are_refused() -> None:
+    with pytest.raises(KeyError, match="calls 'nobody', which is not given"):
+        linked(main="a = 1\nb = call.nobody a")
+    with pytest.raises(ValueError, match="has 2 operands, its callee 1"):
+        linked(main="a = 1\nb = call.double a a\nreturn b", double=DOUBLE)
