@@ -7,6 +7,7 @@ overwritten, so a slot that is taken too early or too often shows in the result.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from passes import Plan, Program, Slot, Value
 from passes.program import OpKind, ValueCopy
 
 from .inside import Iterations, _Frame, _Inside
-from .run import _fresh, _leaves, _seeded
+from .run import _bytes, _fresh, _seeded
 
 POISON = 0xA5
 
@@ -69,7 +70,7 @@ class _InArena(_Inside):
             device: torch.full((arena.size,), POISON, dtype=torch.uint8)
             for device, arena in plan.arenas.items()
         }
-        self.in_arena = {arena.untyped_storage()._cdata for arena in self.arenas.values()}
+        self.in_arena: set[int] = set()
         self.owned: dict[str, list[Slot]] = {}
         for storage, slot in plan.slots.items():
             assert storage.op is not None
@@ -124,40 +125,42 @@ class _InArena(_Inside):
     ) -> object:
         """The result with its new storages copied to their slots."""
         waiting = iter(slots)
-        homes: dict[int, Slot] = {}
-        done: list[tuple[Tensor, Slot, Tensor]] = []
+        homes: dict[int, Tensor] = {}
 
         def move(leaf: object) -> object:
             if not isinstance(leaf, Tensor):
                 return leaf
             slot = next(waiting)
             storage = leaf.untyped_storage()
-            inside = storage._cdata in self.in_arena
             if self.number(leaf) in self.entry or not storage.nbytes():
                 return leaf
-            if inside and not (even_from_arena and slot):
-                return leaf
-            if inside:  # what is carried: this tensor's part only
-                assert slot is not None
-                return self.placed(leaf.clone(), slot)
-            slot = homes.setdefault(storage._cdata, slot) if slot else homes.get(storage._cdata)
-            assert slot is not None, "a new storage that the plan has no slot for"
-            return self.placed(leaf, slot)
+            if storage._cdata in self.in_arena:
+                if slot is None or not even_from_arena:
+                    return leaf
+                leaf = leaf.clone()  # of what is carried, this tensor's part only
+                storage = leaf.untyped_storage()
+                self.number(leaf)  # kept, so that its address is not given out again
+            if storage._cdata not in homes:
+                assert slot is not None, "a new storage that the plan has no slot for"
+                homes[storage._cdata] = self.placed(storage, slot)
+            twin = torch.empty(0, dtype=leaf.dtype).set_(
+                homes[storage._cdata].untyped_storage(),
+                leaf.storage_offset(),
+                leaf.size(),
+                leaf.stride(),
+            )
+            twin = twin.conj() if leaf.is_conj() else twin
+            return torch._neg_view(twin) if leaf.is_neg() else twin
 
-        moved = pytree.tree_map(move, result)
-        del done
-        assert len(_leaves(result)) == len(slots)
-        return moved
+        return pytree.tree_map(move, result)
 
-    def placed(self, leaf: Tensor, slot: Slot) -> Tensor:
-        """A tensor like this one in a slot, with the bytes of its storage."""
-        storage = leaf.untyped_storage()
-        assert storage.nbytes() <= slot.nbytes, "a storage larger than its slot"
-        source = torch.empty(0, dtype=torch.uint8).set_(storage)
-        self.bytes(slot)[: storage.nbytes()].copy_(source)
-        offset = slot.offset // leaf.element_size() + leaf.storage_offset()
-        twin = torch.empty(0, dtype=leaf.dtype).set_(
-            self.arenas[slot.device].untyped_storage(), offset, leaf.size(), leaf.stride()
-        )
-        twin = twin.conj() if leaf.is_conj() else twin
-        return torch._neg_view(twin) if leaf.is_neg() else twin
+    def placed(self, storage: torch.UntypedStorage, slot: Slot) -> Tensor:
+        """A copy of a storage in a slot, as a storage of its own at that address."""
+        nbytes = storage.nbytes()
+        assert nbytes <= slot.nbytes, "a storage larger than its slot"
+        address = self.arenas[slot.device].data_ptr() + slot.offset
+        place = torch.frombuffer((ctypes.c_char * nbytes).from_address(address), dtype=torch.uint8)
+        place.copy_(_bytes(storage))
+        self.number(place)  # kept, so that no later storage is taken for it
+        self.in_arena.add(place.untyped_storage()._cdata)
+        return place
