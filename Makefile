@@ -1,7 +1,7 @@
 # Each command does its own set-up: a virtual environment in .venv with pinned versions.
 #   make demo    the demonstration
 #   make test    lint, types, tests
-#   make bench   ratios against torch's own tools
+#   make bench   ratios against torch's own tools, and plans (INSTANCES=folder of CSV files)
 #
 # On Linux PyPI's torch is the CUDA build, several gigabytes.  The CPU build:
 #   make test PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -39,6 +39,7 @@ types: $(READY)
 
 bench: $(READY)
 	$(RUN) bench/bench.py
+	$(RUN) bench/plan.py $(INSTANCES)
 
 clean:
 	rm -rf $(VENV)
