@@ -58,16 +58,20 @@ def training(model: nn.Module, *inputs: torch.Tensor) -> passes.Program:
     """Forward and backward of a model in one graph."""
     names = [name for name, _ in model.named_parameters()]
     weights = [weight.detach() for weight in model.parameters()]
+    state = dict(model.named_buffers())
 
-    def step(weights: list[torch.Tensor], *inputs: torch.Tensor) -> object:
+    def step(
+        weights: list[torch.Tensor], buffers: list[torch.Tensor], *inputs: torch.Tensor
+    ) -> object:
         leaves = [weight.detach().requires_grad_() for weight in weights]
-        out = torch.func.functional_call(model, dict(zip(names, leaves, strict=True)), inputs)
+        known = {**dict(zip(names, leaves, strict=True)), **dict(zip(state, buffers, strict=True))}
+        out = torch.func.functional_call(model, known, inputs)
         found = getattr(out, "logits", out)
         loss = found.float().square().mean()
         return loss, torch.autograd.grad(loss, leaves, allow_unused=True)
 
-    graph = make_fx(step, tracing_mode="fake")(weights, *inputs)
-    return passes.load(graph, *weights, *inputs)
+    graph = make_fx(step, tracing_mode="fake")(weights, list(state.values()), *inputs)
+    return passes.load(graph, *weights, *state.values(), *inputs)
 
 
 def row(name: str, program: passes.Program) -> None:
