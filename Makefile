@@ -2,7 +2,7 @@
 #   make demo    the demonstration
 #   make test    lint, types, tests
 #   make slow    the tests that take minutes
-#   make bench   ratios against torch's own tools
+#   make bench   ratios against torch's own tools, and plans (INSTANCES=folder of CSV files)
 #
 # On Linux PyPI's torch is the CUDA build, several gigabytes.  The CPU build:
 #   make test PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -43,6 +43,7 @@ types: $(READY)
 
 bench: $(READY)
 	$(RUN) bench/bench.py
+	$(RUN) bench/plan.py $(INSTANCES)
 
 clean:
 	rm -rf $(VENV)

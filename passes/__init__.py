@@ -4,6 +4,7 @@
     passes.aliases(program)      storage classes: who shares memory, who writes it
     passes.liveness(program)     what is alive before, after and while each op runs
     passes.memory(program)       bytes alive at each op, the peak, and who holds it
+    passes.plan(program)         an offset for every storage, in one arena per device
     passes.run(MyAnalysis, program)
 
 Results are immutable, computed once per program, and each type has `of(program)`, so that
@@ -18,9 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from passes.alias import Aliases
 from passes.breakdown import Breakdown, Category
-from passes.errors import CaptureError, ProgramError, TrustError
+from passes.errors import CaptureError, PlanError, ProgramError, TrustError
 from passes.liveness import LiveAtExit, Liveness, LiveRange
 from passes.memory import Memory
+from passes.plan import Plan, Slot, plan
+from passes.planning.buffers import Buffer
+from passes.planning.solve import Layout, plan_buffers
 from passes.program import Effects, Op, Program, Region, Role, TensorType, Value
 from passes.run import run
 from passes.stages import GraphAnalyser, LiveStage, LiveVariable, LiveVariableVector
@@ -32,11 +36,12 @@ if TYPE_CHECKING:
     from passes.frontends.tracer import Tracer as Tracer
 
 __all__ = [
-    "UNKNOWN", "Aliases", "Breakdown", "CaptureError", "Category", "Effects", "GraphAnalyser",
-    "LiveAtExit", "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness",
-    "Memory", "Op", "Program", "ProgramError", "Region", "Role", "Storage", "StorageClass",
-    "TensorType", "TrustError", "Value", "aliases", "compile_backend", "liveness", "load",
-    "load_training_step", "memory", "run",
+    "UNKNOWN", "Aliases", "Breakdown", "Buffer", "CaptureError", "Category", "Effects",
+    "GraphAnalyser", "Layout", "LiveAtExit", "LiveRange", "LiveStage", "LiveVariable",
+    "LiveVariableVector", "Liveness", "Memory", "Op", "Plan", "PlanError", "Program",
+    "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass", "TensorType",
+    "TrustError", "Value", "aliases", "compile_backend", "liveness", "load",
+    "load_training_step", "memory", "plan", "plan_buffers", "run",
 ]  # fmt: skip
 
 _NEED_TORCH = {

@@ -13,3 +13,7 @@ class CaptureError(ProgramError):
 
 class TrustError(ProgramError):
     """Reading the source may run code from it, and the user has not asked for that."""
+
+
+class PlanError(ProgramError):
+    """There is no plan, none was found, or what was asked for cannot be planned."""

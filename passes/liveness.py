@@ -191,10 +191,11 @@ class Liveness:
 
     def range(self, storage_class: StorageClass) -> LiveRange:
         """When a storage class is alive."""
-        return LiveRange(self._by_storage.get(storage_class.storage, ()))
+        return LiveRange(self.storage_spans.get(storage_class.storage, ()))
 
     @cached_property
-    def _by_storage(self) -> dict[Storage, tuple[Span, ...]]:
+    def storage_spans(self) -> dict[Storage, tuple[Span, ...]]:
+        """`spans` by storage."""
         storage = self.aliases.allocations.storage
         return {storage(number): intervals for number, intervals in self.spans.items()}
 

@@ -1,0 +1,132 @@
+"""What plans cost and how large they are, next to a greedy planner.
+
+    python bench/plan.py [FOLDER]
+
+`FOLDER` may have instances as CSV files with the columns `lower`, `upper` (exclusive) and
+`size`, whose capacity is the number in the name, as in `A.1048576.csv`.
+
+The greedy planner is the usual one of shared objects: largest first, each buffer into an
+object that is free for its lifetime, or on top of what is in the way there, or into a new
+object; the objects side by side.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from attrs import define, field
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import passes
+from examples.models import gpt2, resnet50
+from passes import Buffer
+from passes.planning.buffers import Sections
+
+Given = tuple[int, int, int]
+REPEATS = 5
+
+
+@define
+class _Object:
+    size: int
+    inside: list[tuple[Given, int]] = field(factory=list)
+
+
+def shared_objects(given: list[Given]) -> int:
+    """Bytes that the greedy planner needs."""
+    objects: list[_Object] = []
+    for buffer in sorted(given, key=lambda b: -b[2]):
+        start, end, size = buffer
+        for found in objects:
+            met = [o + b[2] for b, o in found.inside if b[0] < end and start < b[1]]
+            offset = max(met, default=0)
+            if offset + size <= found.size:
+                found.inside.append((buffer, offset))
+                break
+        else:
+            objects.append(_Object(size, [(buffer, 0)]))
+    return sum(found.size for found in objects)
+
+
+def training(model: nn.Module, *inputs: torch.Tensor) -> passes.Program:
+    """Forward and backward of a model in one graph."""
+    names = [name for name, _ in model.named_parameters()]
+    weights = [weight.detach() for weight in model.parameters()]
+    state = dict(model.named_buffers())
+
+    def step(
+        weights: list[torch.Tensor], buffers: list[torch.Tensor], *inputs: torch.Tensor
+    ) -> object:
+        leaves = [weight.detach().requires_grad_() for weight in weights]
+        known = {**dict(zip(names, leaves, strict=True)), **dict(zip(state, buffers, strict=True))}
+        out = torch.func.functional_call(model, known, inputs)
+        found = getattr(out, "logits", out)
+        loss = found.float().square().mean()
+        return loss, torch.autograd.grad(loss, leaves, allow_unused=True)
+
+    graph = make_fx(step, tracing_mode="fake")(weights, list(state.values()), *inputs)
+    return passes.load(graph, *weights, *state.values(), *inputs)
+
+
+def row(name: str, program: passes.Program) -> None:
+    plan = passes.plan(program)
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        passes.plan(program)
+        times.append(time.perf_counter() - start)
+    given = [
+        (slot.spans[0][0], slot.spans[-1][1] + 1, -(-slot.nbytes // 64) * 64)
+        for slot in set(plan.slots.values())
+    ]
+    bound = sum(arena.lower_bound for arena in plan.arenas.values())
+    start = time.perf_counter()
+    greedy = shared_objects(given)
+    theirs = time.perf_counter() - start
+    print(
+        f"{len(given):7} {plan.nbytes / bound:8.4f} {statistics.median(times) * 1000:8.1f} ms"
+        f" {greedy / bound:8.4f} {theirs * 1000:8.1f} ms  {name}",
+        flush=True,
+    )
+
+
+def instances(folder: Path) -> None:
+    print("\n  bytes  seconds  greedy / bound  instance")
+    whole = 0.0
+    for path in sorted(folder.glob("*.csv")):
+        with path.open(encoding="utf-8") as file:
+            given = [
+                (int(line["lower"]), int(line["upper"]), int(line["size"]))
+                for line in csv.DictReader(file)
+            ]
+        capacity = int(path.name.split(".")[-2])
+        bound = Sections.of([Buffer(((a, b),), size) for a, b, size in given]).lower_bound
+        start = time.perf_counter()
+        offsets = passes.plan_buffers(given, capacity=capacity)
+        seconds = time.perf_counter() - start
+        whole += seconds
+        top = max(o + b[2] for o, b in zip(offsets, given, strict=True))
+        print(
+            f"{top:8} {seconds:7.2f} {shared_objects(given) / bound:15.3f}  {path.name}", flush=True
+        )
+    print(f"{whole:16.2f}  all")
+
+
+def main(arguments: list[str]) -> None:
+    print("buffers  /bound     time      greedy     time   program", flush=True)
+    for name, make in (("GPT-2", gpt2), ("ResNet-50", resnet50)):
+        model, inputs = make()
+        row(f"{name}, inference", passes.load(model, *inputs))
+        row(f"{name}, training", training(model, *inputs))
+    for folder in arguments:
+        instances(Path(folder))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,295 @@
+"""Where in memory does each storage go?  One arena per device, as small as possible.
+
+Two storages overlap only if no execution has both alive.  A storage is alive as liveness
+says: as long as some value is live that may be it, so what a branch or a loop decides counts
+as if it were everything that it may be, with two exceptions:
+
+    branches   storages of different branches of one `cond`, that one result may be, share a slot
+    loops      what is carried around is copied, at the end of the body, to a slot of its own,
+               and is there after the loop; a second one where outputs change places
+
+What exists at entry (inputs, parameters, buffers, constants) stays where it is and has no
+slot.  What the program returns is alive to the end.  As in `memory.py`, temporaries inside
+one op are not counted; and the plan is for the sizes of the examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, reduce
+from itertools import pairwise
+
+from attrs import define, frozen
+
+from dataflow import CopyKind
+from passes.alias import Aliases
+from passes.errors import PlanError
+from passes.liveness import Liveness, Span, merged
+from passes.planning.buffers import Buffer
+from passes.planning.solve import Layout, Progress, smallest
+from passes.program import Op, Program, Value
+from passes.storages import UNKNOWN, Storage, StorageClass
+
+
+@frozen(eq=False)
+class Slot:
+    """A place in the arena of a device, and when it is taken (op indices, both included)."""
+
+    device: str
+    offset: int
+    nbytes: int
+    spans: tuple[Span, ...]
+
+
+@define(eq=False, frozen=True, slots=False, repr=False)
+class Plan:
+    """The answer.  `passes.plan(program)`.
+
+    `slots` has the slot of each storage that the program allocates, `carried` one or two for
+    each value that a loop carries, `arenas` the layout of each device.
+    """
+
+    program: Program
+    alignment: int
+    slots: Mapping[Storage, Slot]
+    carried: Mapping[Value, tuple[Slot, ...]]
+    arenas: Mapping[str, Layout]
+
+    def slot(self, storage_class: StorageClass) -> Slot:
+        """Where a storage class is.  Raises `KeyError` for one that exists at entry."""
+        if storage_class.storage not in self.slots:
+            raise KeyError(f"{storage_class.id} is not in an arena: the program does not place it")
+        return self.slots[storage_class.storage]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arenas."""
+        return sum(arena.size for arena in self.arenas.values())
+
+    @property
+    def is_optimal(self) -> bool:
+        """Whether it is proved that no arena can be smaller."""
+        return all(arena.is_optimal for arena in self.arenas.values())
+
+    def to_rows(self) -> list[dict[str, object]]:
+        """One dict per storage, by device and offset, for a data frame."""
+        ordered = sorted(self.slots.items(), key=lambda item: (item[1].device, item[1].offset))
+        return [
+            {
+                "storage": storage.name,
+                "device": slot.device,
+                "offset": slot.offset,
+                "nbytes": slot.nbytes,
+                "live": [list(span) for span in slot.spans],
+            }
+            for storage, slot in ordered
+        ]
+
+    def __repr__(self) -> str:
+        told = ", ".join(
+            f"{arena.size} bytes on {device} (at least {arena.lower_bound})"
+            for device, arena in self.arenas.items()
+        )
+        return f"<Plan of {self.program.name}: {told or 'nothing to place'}>"
+
+
+def plan(
+    program: Program,
+    *,
+    alignment: int = 64,
+    exact: bool = False,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """An offset for every storage the program allocates, in an arena for each device.
+
+    Fast by default: mostly the smallest arena, and `is_optimal` says whether it is proved to
+    be.  `exact` searches on where it is not, until it is or for `time_limit` seconds, and
+    calls `progress` with each better layout.
+
+    Raises `PlanError` for a storage whose size only a run decides.
+    """
+    asked = _Asked(program)
+    slots: dict[Storage, Slot] = {}
+    carried: dict[Value, tuple[Slot, ...]] = {}
+    arenas: dict[str, Layout] = {}
+    for device, requests in asked.by_device.items():
+        buffers = [
+            Buffer(tuple((start, stop + 1) for start, stop in request.spans), request.nbytes)
+            for request in requests
+        ]
+        layout = smallest(buffers, alignment, time_limit, progress, is_quick=not exact)
+        arenas[device] = layout
+        for request, offset in zip(requests, layout.offsets, strict=True):
+            slot = Slot(device, offset, request.nbytes, request.spans)
+            slots.update(dict.fromkeys(request.storages, slot))
+            if request.carries is not None:
+                carried[request.carries] = (*carried.get(request.carries, ()), slot)
+    return Plan(program, alignment, slots, carried, arenas)
+
+
+@frozen(eq=False)
+class _Request:
+    """A slot that is wanted: for storages of which at most one exists, or for what is carried."""
+
+    device: str
+    nbytes: int
+    spans: tuple[Span, ...]
+    storages: tuple[Storage, ...] = ()
+    carries: Value | None = None
+
+
+@define(eq=False, slots=False)
+class _Asked:
+    """The slots that a program wants."""
+
+    program: Program
+
+    @cached_property
+    def liveness(self) -> Liveness:
+        return Liveness.of(self.program)
+
+    @cached_property
+    def aliases(self) -> Aliases:
+        return self.liveness.aliases
+
+    @cached_property
+    def by_device(self) -> dict[str, list[_Request]]:
+        """Every request, by device."""
+        found: dict[str, list[_Request]] = {}
+        for request in (*self._of_storages(), *self._of_loops()):
+            if request.nbytes:
+                found.setdefault(request.device, []).append(request)
+        return found
+
+    def _of_storages(self) -> Iterable[_Request]:
+        spans = self.liveness.storage_spans
+        for group in self._groups():
+            yield _Request(
+                self._device(group[0]),
+                max(map(self._nbytes, group)),
+                _union(spans[storage] for storage in group),
+                tuple(group),
+            )
+
+    def _nbytes(self, storage: Storage) -> int:
+        if storage.nbytes is None:
+            where = f" ({storage.op.source})" if storage.op and storage.op.source else ""
+            raise PlanError(
+                f"the size of {storage.name}{where} is decided by the run, so it has no place in a "
+                "plan: give it a fixed size, padded to the largest, in the model"
+            )
+        return storage.nbytes
+
+    @cached_property
+    def _devices(self) -> dict[Storage, str]:
+        found: dict[Storage, str] = {}
+        for value in self.program.values:
+            if value.type is not None:
+                for storage in self.aliases.pointees(value):
+                    found.setdefault(storage, value.type.device)
+        return found
+
+    def _device(self, storage: Storage) -> str:
+        if storage not in self._devices:
+            raise PlanError(f"it is not known on which device {storage.name} is")
+        return self._devices[storage]
+
+    # -- branches ----------------------------------------------------------------------
+
+    def _groups(self) -> list[list[Storage]]:
+        """Storages in groups of which at most one exists in any execution."""
+        wanted = [
+            storage
+            for storage in self.liveness.storage_spans
+            if storage.role is None and not storage.earlier and storage is not UNKNOWN
+        ]
+        group_of = {storage: [storage] for storage in wanted}
+        for op in self._branching:
+            for value in op.defines:
+                inside = [
+                    s for s in self.aliases.pointees(value) if s in group_of and self._path(s)
+                ]
+                for one, other in pairwise(sorted(inside, key=self._index)):
+                    first, second = group_of[one], group_of[other]
+                    if first is not second and all(
+                        self._excludes(a, b) for a in first for b in second
+                    ):
+                        first += second
+                        group_of.update(dict.fromkeys(second, first))
+        return list({id(group): group for group in group_of.values()}.values())
+
+    @cached_property
+    def _branching(self) -> list[Op]:
+        """Ops that run one of several regions."""
+        return [
+            op
+            for op in self.program.all_ops
+            if op.region_flow and [source for source, _ in op.region_flow.control].count(None) > 1
+        ]
+
+    @cached_property
+    def _paths(self) -> dict[Op, dict[Op, int]]:
+        return {}
+
+    def _path(self, storage: Storage) -> dict[Op, int]:
+        """The branches that a storage is allocated in: op -> number of its region."""
+        assert storage.op is not None
+        if storage.op not in self._paths:
+            self._paths[storage.op] = {
+                op: number
+                for op in self._branching
+                for number, region in enumerate(op.regions)
+                if region.ops[0].first_index <= storage.op.index <= region.ops[-1].index
+            }
+        return self._paths[storage.op]
+
+    @staticmethod
+    def _index(storage: Storage) -> int:
+        return storage.op.index if storage.op else -1
+
+    def _excludes(self, one: Storage, other: Storage) -> bool:
+        first, second = self._path(one), self._path(other)
+        return any(second.get(op, number) != number for op, number in first.items())
+
+    # -- loops -------------------------------------------------------------------------
+
+    def _of_loops(self) -> Iterable[_Request]:
+        for op in self.program.all_ops:
+            copies = op.region_flow.copies if op.region_flow else ()
+            back = [copy for copy in copies if copy.kind is CopyKind.BACK]
+            for copy in back:
+                yield from self._carried(op, copy.source, copy.target, [c.target for c in back])
+
+    def _carried(
+        self, op: Op, source: Value, head: Value, heads: Sequence[Value]
+    ) -> Iterable[_Request]:
+        """The slots of one carried value, unless nothing that a loop allocates is carried."""
+        aliases, spans = self.aliases, self.liveness.storage_spans
+        carried = [s for s in aliases.pointees(head) if s.earlier]
+        if not carried:
+            return
+        kept = [s for s in aliases.pointees(source) if s in spans and s.role is None]
+        request = _Request(
+            self._device(carried[0]),
+            max(map(self._nbytes, carried)),
+            merged(
+                _union(spans[s] for s in (*kept, *carried) if s in spans),
+                (op.first_index, op.index),
+            ),
+            carries=head,
+        )
+        yield request
+        # An output that lies in the slot of another must not be overwritten before it is copied.
+        elsewhere = {s for other in heads for s in aliases.pointees(other) if s.earlier}
+        if elsewhere & {s for other in self._sources(op) for s in aliases.pointees(other)}:
+            yield request
+
+    @staticmethod
+    def _sources(op: Op) -> list[Value]:
+        assert op.region_flow is not None
+        return [copy.source for copy in op.region_flow.copies if copy.kind is CopyKind.BACK]
+
+
+def _union(many: Iterable[tuple[Span, ...]]) -> tuple[Span, ...]:
+    return reduce(lambda spans, more: reduce(merged, more, spans), many, ())

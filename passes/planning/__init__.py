@@ -1,0 +1,9 @@
+"""Where to put buffers in one arena.  Plain integers: knows nothing of programs or torch.
+
+buffers.py   what is asked: sizes and lifetimes; sections of time, the lower bound
+skyline.py   a partial plan, as the heights that its buffers reach over time
+dive.py      one pass from the bottom up: a plan, not always the smallest
+search.py    every plan within a capacity, until one is found or none is left
+solve.py     a plan within a capacity, or the smallest: dives, then searches
+check.py     whether a plan is one; shares nothing with what makes them
+"""

@@ -1,0 +1,200 @@
+"""A partial plan, as the heights that its buffers reach over time.
+
+Plans are built from the bottom up: each buffer lies on the skyline of those below it.  What
+the skyline leaves empty underneath stays empty, so a *segment* of sections with one height
+that is lower than both neighbours is a *niche*: a buffer that is to lie on its floor fits
+between its walls.  Nothing else can, so niches are independent of each other.
+
+Sets of buffers are ints, a bit for each, in the order in which a `Puzzle` prefers them: the
+lowest bit is the best.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+
+from attrs import define, field
+
+from passes.planning.buffers import Buffer, Interval, Sections
+
+NO_WALL = 1 << 63
+"""The height of the walls at both ends of time."""
+
+Preference = Callable[[Buffer, Sequence[Interval], int], tuple[int, ...]]
+"""Of a buffer, its sections and their largest load: buffers with more come first."""
+
+
+@define(eq=False)
+class Puzzle:
+    """Buffers in an order of preference, with sets of them by section.
+
+    `order[bit]` is the buffer's number; `starting[s]` those that start in section `s` or
+    later, `ending[s]` those that end before `s`, of the buffers without gaps; `alive[s]` all
+    that are alive in `s`.
+    """
+
+    buffers: Sequence[Buffer]
+    sections: Sections
+    prefer: Preference
+    order: list[int] = field(init=False)
+    parts: list[list[Interval]] = field(init=False)
+    sizes: list[int] = field(init=False)
+    starting: list[int] = field(init=False)
+    ending: list[int] = field(init=False)
+    gapped: list[int] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        parts = self.sections.parts
+        largest = _range_maximum(self.sections.load)
+        keys = [
+            self.prefer(buffer, own, max(largest(part) for part in own))
+            for buffer, own in zip(self.buffers, parts, strict=True)
+        ]
+        self.order = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
+        self.parts = [parts[number] for number in self.order]
+        self.sizes = [self.buffers[number].size for number in self.order]
+        self.gapped = [bit for bit, own in enumerate(self.parts) if len(own) > 1]
+        count = len(self.sections.load) + 1
+        self.starting, self.ending = [0] * count, [0] * count
+        for bit, own in enumerate(self.parts):
+            if len(own) == 1:
+                self.starting[own[0][0]] |= 1 << bit
+                self.ending[own[0][1]] |= 1 << bit
+        for section in range(count - 2, -1, -1):
+            self.starting[section] |= self.starting[section + 1]
+        for section in range(1, count):
+            self.ending[section] |= self.ending[section - 1]
+
+    @property
+    def everything(self) -> int:
+        """The set of all buffers."""
+        return (1 << len(self.order)) - 1
+
+
+def _range_maximum(load: Sequence[int]) -> Callable[[Interval], int]:
+    """The largest load in a range of sections, at the cost of one look-up."""
+    tables = [load]
+    while 2 ** len(tables) <= len(load):
+        table, half = tables[-1], 2 ** (len(tables) - 1)
+        tables.append(list(map(max, table, table[half:])))
+
+    def largest(part: Interval) -> int:
+        start, end = part
+        level = (end - start).bit_length() - 1
+        table = tables[level]
+        return max(table[start], table[end - (1 << level)])
+
+    return largest
+
+
+def bits(found: int) -> Iterator[int]:
+    """The bits of a set, best first."""
+    while found:
+        lowest = found & -found
+        yield lowest.bit_length() - 1
+        found ^= lowest
+
+
+@define(eq=False)
+class Skyline:
+    """Segments from left to right: `starts[k]` to `starts[k + 1]` has the height `heights[k]`."""
+
+    starts: list[int]
+    heights: list[int]
+
+    @classmethod
+    def flat(cls, sections: int) -> Skyline:
+        """Nothing is placed yet."""
+        return cls([0, sections], [0])
+
+    def copy(self) -> Skyline:
+        return Skyline(self.starts[:], self.heights[:])
+
+    def walls(self, segment: int) -> tuple[int, int]:
+        """The heights left and right of a segment."""
+        heights = self.heights
+        left = heights[segment - 1] if segment else NO_WALL
+        return left, heights[segment + 1] if segment + 1 < len(heights) else NO_WALL
+
+    def lowest(self) -> int:
+        """The leftmost of the lowest niches."""
+        return self.heights.index(min(self.heights))
+
+    def over(self, parts: Sequence[Interval]) -> int:
+        """The height on which a buffer with these parts would lie."""
+        height = 0
+        for start, end in parts:
+            segment = bisect_right(self.starts, start) - 1
+            while segment < len(self.heights) and self.starts[segment] < end:
+                height = max(height, self.heights[segment])
+                segment += 1
+        return height
+
+    def put(self, segment: int, part: Interval, height: int) -> None:
+        """Raise a part of a segment, and join neighbours of that height."""
+        start, end = part
+        left, right, floor = self.starts[segment], self.starts[segment + 1], self.heights[segment]
+        if end < right:
+            self.starts.insert(segment + 1, end)
+            self.heights.insert(segment + 1, floor)
+        if left < start:
+            segment += 1
+            self.starts.insert(segment, start)
+            self.heights.insert(segment, floor)
+        self.fill(segment, height)
+
+    def put_all(self, parts: Sequence[Interval], height: int) -> None:
+        """Raise several parts, each of one segment."""
+        for part in parts:
+            self.put(bisect_right(self.starts, part[0]) - 1, part, height)
+
+    def join(self, segment: int) -> None:
+        """Make a segment and its right neighbour one."""
+        del self.starts[segment + 1], self.heights[segment + 1]
+
+    def fill(self, segment: int, height: int) -> int:
+        """Raise a whole segment, and join neighbours of that height; which one it is now."""
+        left, right = self.walls(segment)
+        self.heights[segment] = height
+        if right == height:
+            self.join(segment)
+        if left == height:
+            segment -= 1
+            self.join(segment)
+        return segment
+
+
+def fitting(puzzle: Puzzle, skyline: Skyline, segment: int, unplaced: int) -> int:
+    """The unplaced buffers that can lie on the floor of a niche.
+
+    Of those with gaps, only if the niche is among the lowest.
+    """
+    left, right = skyline.starts[segment], skyline.starts[segment + 1]
+    found = unplaced & puzzle.starting[left] & puzzle.ending[right]
+    for bit in puzzle.gapped:
+        parts = puzzle.parts[bit]
+        if (
+            unplaced >> bit & 1
+            and _touches(parts, left, right)
+            and skyline.over(parts) == skyline.heights[segment]
+        ):
+            found |= 1 << bit
+    return found
+
+
+def next_floor(puzzle: Puzzle, skyline: Skyline, segment: int, unplaced: int) -> int:
+    """The lowest height at which something can be in a niche, if not on its floor."""
+    left, right = skyline.starts[segment], skyline.starts[segment + 1]
+    gapped = (
+        skyline.over(puzzle.parts[bit])
+        for bit in puzzle.gapped
+        if unplaced >> bit & 1 and _touches(puzzle.parts[bit], left, right)
+    )
+    floor = skyline.heights[segment]
+    return reduce(min, (height for height in gapped if height > floor), min(skyline.walls(segment)))
+
+
+def _touches(parts: Sequence[Interval], left: int, right: int) -> bool:
+    return any(start < right and left < end for start, end in parts)
