@@ -14,10 +14,12 @@ reaches the peak.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
+from random import Random
 from typing import Any
 
 import pytest
@@ -34,7 +36,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 import passes
-from passes import UNKNOWN, Program, Storage, Value
+from passes import UNKNOWN, CaptureError, Program, Storage, Value
 from passes.program import OpKind
 
 from .inside import Inside, Instance, observe_inside
@@ -135,6 +137,8 @@ def check_sound(truth: Truth) -> None:
                     pointees = aliases.pointees(value)
                     assert pointees & claims or UNKNOWN in pointees | claims, f"{op}: {value}"
 
+    if memory.unsized:  # they count as 0 bytes
+        return
     for instance in inside.all_instances:
         claimed = memory.at(program.op(instance.op))
         assert instance.alive <= claimed, (
@@ -200,9 +204,15 @@ class Case:
 
     @functools.cached_property
     def truths(self) -> list[Truth]:
-        program = passes.load(self.source, *self.inputs)
-        assert not program.assumed
-        return [Truth.of(program, observe_inside(self.graph, values)) for values in self.runs]
+        assert not self.program.assumed
+        return [Truth.of(self.program, self.observe(values)) for values in self.runs]
+
+    @functools.cached_property
+    def program(self) -> Program:
+        return passes.load(self.source, *self.inputs)
+
+    def observe(self, values: Sequence[Any]) -> Inside:
+        return observe_inside(self.graph, values)
 
 
 class _Calls(nn.Module):
@@ -601,9 +611,10 @@ def cond_in_cond_views(p: Any, q: Any, x: Any) -> Any:
 @two_branches
 def cond_in_both_sides_of_cond(p: Any, q: Any, x: Any) -> Any:
     def side(count: int) -> Any:
-        return lambda q, a: cond(q, lambda a: a.repeat(count, 1), lambda a: a.repeat(3, 1)[:4], a)[
-            0
-        ][:4]
+        def yes(a: Any) -> Any:
+            return a.repeat(count, 1)[:4]
+
+        return lambda q, a: cond(q, yes, lambda a: a.repeat(3, 1)[:4], a)[0]
 
     return cond(p, side(2), side(4), q, x)[0].sin().cos()
 
@@ -721,7 +732,7 @@ def while_carries_alias(n: Any, x: Any, y: Any) -> Any:
 
 @loops
 def while_carries_views_of_more(n: Any, x: Any, y: Any) -> Any:
-    return while_loop(lambda a: (a.repeat(4, 4)[:4, :4].t(),), n, x + 1)[0].sin().cos()
+    return while_loop(lambda a: (a.repeat(4, 1)[4:8],), n, x + 1)[0].sin().cos()
 
 
 @loops
@@ -1023,10 +1034,82 @@ def test_all_bytes_claimed_are_held(name: str) -> None:
     check_exact_bytes(CASES[name]().truths)
 
 
+# ------------------------------------------------------- where the run decides numbers and shapes
+
+UNDECIDED: dict[str, Callable[[], Case]] = {}
+
+
+def _carried_number(self: Any, x: Tensor, y: Tensor) -> Any:
+    def body(i: Any, a: Tensor) -> Any:
+        return i + 1, a + a.new_ones((100 * i + 100,)).sum()
+
+    return while_op(lambda i, a: i < 3, body, (0, x))[1]
+
+
+def _slice_by_carried_number(self: Any, x: Tensor, y: Tensor) -> Any:
+    def body(i: Any, a: Tensor) -> Any:
+        return i + 1, a + a[:, : 4 - i].contiguous().sum()
+
+    return while_op(lambda i, a: i < 3, body, (0, x))[1]
+
+
+def _number_from_cond(self: Any, p: Tensor, x: Tensor, y: Tensor) -> Any:
+    number: Any = torch.cond(p, lambda a: 4, lambda a: 8, (x,))
+    return x.new_ones((number,)).sum()
+
+
+def _slice_by_number_from_cond(self: Any, p: Tensor, x: Tensor, y: Tensor) -> Any:
+    number: Any = torch.cond(p, lambda a: 4, lambda a: 2, (x,))
+    return x[:, :number].contiguous().add_(1)
+
+
+def _sizes_from_cond(self: Any, p: Tensor, x: Tensor, y: Tensor) -> Any:
+    either: Any = torch.cond(p, lambda a: a + 1, lambda a: a.repeat(5, 1), (x,))
+    return (either * 2).sum()
+
+
+def _clone_of_expanded(self: Any, n: Tensor, x: Tensor, y: Tensor) -> Any:
+    def body(n: Tensor, a: Tensor) -> Any:
+        return n - 1, (a[0] * 2).expand(40, 4)
+
+    return while_op(lambda n, a: n > 0, body, (n, x[0].expand(40, 4)))[1].sin()
+
+
+def _transposed_in_one_branch(self: Any, p: Tensor, x: Tensor, y: Tensor) -> Any:
+    z = x.repeat(2, 1)
+    return torch.cond(p, lambda a: a.t_().sum(), lambda a: a.contiguous().add_(1).sum(), (z,))
+
+
+for how, capture in (("exported", exported), ("compiled", compiled)):
+    for undecided, its_runs in (
+        (_carried_number, [[X, Y]]),
+        (_slice_by_carried_number, [[X, Y]]),
+        (_number_from_cond, BOTH),
+        (_slice_by_number_from_cond, BOTH),
+        (_sizes_from_cond, BOTH),
+        (_clone_of_expanded, TIMES),
+        (_transposed_in_one_branch, BOTH),
+    ):
+        if how == "compiled" or undecided not in (_clone_of_expanded, _transposed_in_one_branch):
+            # Of those two torch.export itself refuses to make a program.
+            case = functools.partial(capture, undecided, *its_runs)
+            UNDECIDED[f"{how}{undecided.__name__}"] = functools.cache(case)
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_claims_hold_where_the_run_decides_shapes(name: str) -> None:
+    """What one side or one iteration shows holds for no other; to refuse claims nothing."""
+    case = UNDECIDED[name]()
+    with contextlib.suppress(CaptureError):
+        for values in case.runs:
+            check_sound(Truth.of(case.program, case.observe(values)))
+
+
 # ------------------------------------------------------------------------------ random programs
 
-STEPS = ("new", "new", "more", "view", "write", "wrapper", "cond", "cond", "while", "while")
-WITHOUT_CHOICES = ("new", "more", "view", "write", "wrapper", "wrapper")
+PLAIN = ("new", "new", "more", "part", "view", "write")
+CALLS = ("wrapper", "wrapper")
+CHOICES_TOO = ("wrapper", "cond", "cond", "loop", "loop")
 
 
 @define
@@ -1036,70 +1119,61 @@ class Writing:
     Every graph gets the same numbers, which its branches and loops go by, and some tensors.
     """
 
-    draw: Callable[[st.SearchStrategy[Any]], Any]
-    kinds: Sequence[str]
+    random: Random
+    calls: Sequence[str]
     numbers: int = 3
 
-    def one_of(self, values: Sequence[Any]) -> Any:
-        return self.draw(st.sampled_from(values))
-
     def some(self, values: Sequence[Any], least: int = 1, most: int = 3) -> list[Any]:
-        return [self.one_of(values) for _ in range(self.draw(st.integers(least, most)))]
+        return self.random.choices(values, k=self.random.randint(least, most))
 
-    def body(self, tensors: int, results: int, depth: int) -> GraphModule:
-        """A sub-graph on this many tensors that returns so many."""
+    def body(self, tensors: int, results: int, depth: int, loop: bool = False) -> GraphModule:
+        """A sub-graph on this many tensors that returns so many; of a loop, with the numbers,
+        the first counted down."""
 
         def function(*inputs: Any) -> Any:
             numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
             self.steps(numbers, values, depth)
-            return tuple(self.some(values, results, results))
+            before = (numbers[0] - 1, *numbers[1:]) if loop else ()
+            return (*before, *self.some(values, results, results))
 
         return written(function, self.numbers + tensors)
 
-    def loop_body(self, carried: int, extra: int, depth: int) -> GraphModule:
-        """The body of a loop, which counts its first number down."""
-
-        def function(*inputs: Any) -> Any:
-            numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
-            self.steps(numbers, values, depth)
-            return (numbers[0] - 1, *numbers[1:], *self.some(values, carried, carried))
-
-        return written(function, self.numbers + carried + extra)
-
     def steps(self, numbers: list[Any], values: list[Any], depth: int) -> None:
         """Some ops, whose results join the values."""
-        for _ in range(self.draw(st.integers(1, 4 if depth else 2))):
-            kind = self.one_of(self.kinds if depth else self.kinds[:4])
-            value = self.one_of(values)
-            if kind == "new":
-                values.append(value + self.one_of(values))
-            elif kind == "more":
-                values.append(value.repeat(3, 1)[:4])
-            elif kind == "view":
-                values.append(value.t())
-            elif kind == "write":
-                value.sin_()
-            else:
-                getattr(self, kind.replace("while", "loop"))(numbers, values, depth - 1)
+        for _ in range(self.random.randint(1, 3)):
+            calls = self.calls if depth and self.random.random() < 0.5 else ()
+            value = self.random.choice(values)
+            match self.random.choice(calls or PLAIN):
+                case "new":
+                    values.append(value + self.random.choice(values))
+                case "more":
+                    values.append(value.repeat(3, 1)[4:8])
+                case "part":
+                    values.append(value.view(2, 2, 4).sin().view(4, 4))
+                case "view":
+                    values.append(value.view(16).view(4, 4))
+                case "write":
+                    value.sin_()
+                case call:
+                    getattr(self, call)(numbers, values, depth - 1)
 
     def wrapper(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        given, count = self.some(values), self.draw(st.integers(1, 3))
+        given, count = self.some(values), self.random.randint(1, 3)
         body = self.body(len(given), count, depth)
-        results = wrapped(self.one_of(WRAPPERS), body, *numbers, *given)
+        results = wrapped(self.random.choice(WRAPPERS), body, *numbers, *given)
         values += [results[number] for number in range(count)]
 
     def cond(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        given, count = self.some(values), self.draw(st.integers(1, 3))
+        given, count = self.some(values), self.random.randint(1, 3)
         yes, no = (self.body(len(given), count, depth) for _ in range(2))
-        results = cond(self.one_of(numbers) % 2 > 0, yes, no, *numbers, *given)
+        results = cond(self.random.choice(numbers) % 2 > 0, yes, no, *numbers, *given)
         values += [results[number] for number in range(count)]
 
     def loop(self, numbers: list[Any], values: list[Any], depth: int) -> None:
         carried, extra = self.some(values), self.some(values, 0, 2)
-        body = self.loop_body(len(carried), len(extra), depth)
+        body = self.body(len(carried) + len(extra), len(carried), depth, loop=True)
         again = written(lambda left, *_: left > 0, self.numbers + len(carried) + len(extra))
-        turned = self.draw(st.permutations(numbers))
-        start = (*turned, *carried)
+        start = (*self.random.sample(numbers, k=self.numbers), *carried)
         results = call("while_loop", again, body, start, tuple(extra), near=numbers[0])
         values += [results[self.numbers + number] for number in range(len(carried))]
 
@@ -1107,7 +1181,8 @@ class Writing:
         def function(*inputs: Any) -> Any:
             numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
             values += [values[0] + 1, values[0] * 2]
-            self.steps(numbers, values, 2)
+            for _ in range(2):
+                self.steps(numbers, values, 2)
             return tuple(self.some(values))
 
         return written(function, self.numbers + 2)
@@ -1116,16 +1191,31 @@ class Writing:
 NUMBERS = ((2, 1, 0), (3, 0, 2), (0, 3, 1), (1, 2, 3))
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, database=None)
-@given(st.data(), st.booleans())
-def test_claims_hold_of_random_programs(data: st.DataObject, choices: bool) -> None:
-    graph = Writing(data.draw, STEPS if choices else WITHOUT_CHOICES).program()
-    runs = [[*map(torch.tensor, numbers), X, Y] for numbers in NUMBERS[: 4 if choices else 1]]
+def check_random(seed: int, calls: Sequence[str]) -> None:
+    graph = Writing(Random(seed), calls).program()
+    tight = calls is CALLS
+    runs = [[*map(torch.tensor, numbers), X, Y] for numbers in NUMBERS[: 1 if tight else 4]]
     case = Case(graph, graph, runs, runs[0])
     for truth in case.truths:
         check_sound(truth)
-    if not choices:
+    if tight:
         check_exact_storages(case.truths)
         check_exact_bytes(case.truths)
     alive = case.truths[-1].inside.instances
     assert torch_s_own(graph, runs[-1]) == {op: [i.alive for i in alive[op]] for op in alive}
+
+
+# Seeds rather than choices are drawn, so that no two programs are much alike.
+SEEDS = st.integers(0, 2**32)
+
+
+@settings(max_examples=45, derandomize=True, deadline=None, database=None)
+@given(SEEDS)
+def test_claims_hold_of_random_programs(seed: int) -> None:
+    check_random(seed, CHOICES_TOO)
+
+
+@settings(max_examples=15, derandomize=True, deadline=None, database=None)
+@given(SEEDS)
+def test_claims_are_exact_where_nothing_depends_on_data(seed: int) -> None:
+    check_random(seed, CALLS)
