@@ -28,13 +28,14 @@ N = TypeVar("N")
 
 
 class CopyKind(Enum):
-    """Where a copy happens: into a sub-graph, out of it, around a loop, or past one
-    that runs zero times."""
+    """Where a copy happens: into a sub-graph, out of it, around a loop, past one that runs
+    zero times, or into a new value that has a part of every iteration."""
 
     ENTER = "enter"
     EXIT = "exit"
     BACK = "back"
     SKIP = "skip"
+    STACK = "stack"
 
 
 @frozen

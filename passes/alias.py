@@ -204,8 +204,9 @@ class PointsTo(SparseForward[Op, Storages]):
         return self.allocations.allocated[value] | {UNKNOWN}
 
     def copy(self, copy: Copy, value: Storages) -> Storages:
-        if copy.kind is CopyKind.SKIP:
-            # The loop ran zero times: its results are copies, fresh in its own effects.
+        if copy.kind in (CopyKind.SKIP, CopyKind.STACK):
+            # The loop ran zero times, or stacks what it returns: its results are copies,
+            # fresh in its own effects.
             target = self.allocations.program.values[copy.target]
             return self.allocations.allocated[target]
         if copy.kind is CopyKind.BACK:

@@ -105,12 +105,13 @@ class SameAs:
 
 @frozen
 class OneOf:
-    """One of several answers; which one is not known before the run."""
+    """One of several answers; which one is not known before the run.  None: what the regions
+    return, as `RegionFlow` says."""
 
     answers: tuple[Fresh | AliasOf | SameAs, ...]
 
     def __str__(self) -> str:
-        return " or ".join(map(str, self.answers))
+        return " or ".join(map(str, self.answers)) or "as its regions return"
 
 
 @frozen
@@ -197,13 +198,21 @@ class RegionFlow:
 
     `control` has pairs of region numbers; None is the op itself, as a source where it
     begins, as a target where it ends.  `copies` say which value becomes which.  `held` are
-    outputs of regions that the run keeps until the op ends and, in a loop, until the region
-    has returned again.
+    outputs of regions that the run keeps until the op ends; `again` of their earlier
+    iterations it keeps as well, or if None all of them, however many.  `early` are results
+    that are there from the op's beginning.
     """
 
     control: tuple[tuple[int | None, int | None], ...]
     copies: tuple[ValueCopy, ...]
     held: tuple[Value, ...] = ()
+    again: int | None = 0
+    early: tuple[Value, ...] = ()
+
+    @property
+    def held_for_stacking(self) -> bool:
+        """Whether results are stacked in the end, from what was held."""
+        return not self.early and any(copy.kind is CopyKind.STACK for copy in self.copies)
 
 
 @define(eq=False, frozen=True, slots=False)

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from attrs import define
 from torch import fx
+from torch.utils._pytree import tree_leaves
 
 from passes.program import Value
+
+
+class Missing:
+    """Stands for a tensor, or for all that a node came to, which fake execution could not
+    produce."""
+
+    def __repr__(self) -> str:
+        return "<not computed>"
+
+
+MISSING = Missing()
 
 
 @define(eq=False)
@@ -47,6 +60,15 @@ def bound(argument: object, env: Env) -> Bound:
     if isinstance(argument, fx.Node):
         return env[argument]
     return Bound(evaluated(argument, env), tuple(leaf_values(argument, env)))
+
+
+def leaves_of(result: object) -> list[torch.Tensor | None]:
+    """The tensor leaves of a result in pytree order; None for one that is missing."""
+    return [
+        leaf if isinstance(leaf, torch.Tensor) else None
+        for leaf in tree_leaves(result)
+        if leaf is MISSING or isinstance(leaf, torch.Tensor)
+    ]
 
 
 def leaf_names(name: str, count: int) -> Sequence[str]:

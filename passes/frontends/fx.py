@@ -21,14 +21,25 @@ import torch
 from attrs import define, field
 from torch import fx, nn
 from torch._ops import HigherOrderOperator, OpOverload
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError, ProgramError
+from passes.frontends.bodies import Regions
 from passes.frontends.book import Book
+from passes.frontends.choices import Answer, Choices, choice_of, hides, is_alike
 from passes.frontends.declared import anything, declared, result_count
-from passes.frontends.env import Bound, bound, evaluated, leaf_names, leaf_values
+from passes.frontends.env import (
+    MISSING,
+    Bound,
+    bound,
+    evaluated,
+    leaf_names,
+    leaf_values,
+    leaves_of,
+)
 from passes.frontends.fakes import (
     World,
+    known_int,
     module_tensors,
     nbytes_of,
     storage_of,
@@ -46,7 +57,9 @@ from passes.frontends.nodes import (
     target_name,
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
-from passes.frontends.regions import REGION_OPERATORS, Regions
+from passes.frontends.regions import REGION_OPERATORS
+from passes.frontends.undecided import is_unlaid, stand_in, unlaid
+from passes.frontends.undecided import recorded as as_recorded
 from passes.program import (
     AliasOf,
     Effects,
@@ -64,23 +77,24 @@ from passes.program import (
 )
 
 
-class Missing:
-    """Stands for a result that fake execution could not produce."""
-
-    def __repr__(self) -> str:
-        return "<not computed>"
-
-
-MISSING = Missing()
-
-
 @define(eq=False)
 class Walk:
     """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end."""
 
     book: Book
     observer: Observer = field(factory=Observer)
+    choices: Choices = field(factory=Choices)
+    missing: bool = False
     ops: int = 0
+
+    def mark(self) -> tuple[object, int]:
+        """What `forget` goes back to."""
+        return self.book.mark(), self.ops
+
+    def forget(self, mark: tuple[Any, int]) -> None:
+        """Be as at a mark, to walk the ops since then again."""
+        known, self.ops = mark
+        self.book.forget(known)
 
     # -- graphs ------------------------------------------------------------------------
 
@@ -210,11 +224,15 @@ class Walk:
             run = target  # type: ignore[assignment]  # call_function: it is callable
 
         args, kwargs = evaluated(node.args, env), evaluated(node.kwargs, env)
-        if any(env[n].result is MISSING for n in node.all_input_nodes):
+        if self.missing and any(leaf is MISSING for leaf in tree_leaves((args, kwargs))):
+            source = node.args[0]
+            if target is operator.getitem and env[source].result is not MISSING:  # type: ignore[index]  # a node
+                return self.part(node, path, env[source], args)  # type: ignore[index]  # as above
             return self.unobserved(node, path, env, operands)
         before = attributes_of(run) if isinstance(run, nn.Module) else {}
         try:
-            result, seen = self.observer.watch(lambda: run(*args, **kwargs))
+            with self.choices if hides(node) else contextlib.nullcontext():
+                result, seen = self.observer.watch(lambda: run(*args, **kwargs))
         except CANNOT_RUN:
             return self.unobserved(node, path, env, operands)
         except Exception as error:
@@ -229,7 +247,15 @@ class Walk:
             )
         if isinstance(node.target, str) or not is_torchs(node.target):
             self.find_hidden(node)
-        return self.observed(node, path, env, operands, given_out(node, env, result), seen)
+        result = given_out(node, env, result)
+        if self.book.world.is_symbolic:
+            guess = self.choices.answer(node, (args, kwargs), result)
+            if guess is Answer.ANYTHING:
+                return self.opaque(node, path, operands, result)
+            if guess is Answer.EITHER:
+                return self.either(node, path, operands, result)
+            result = self.as_laid_out(operands, result)
+        return self.observed(node, path, env, operands, result, seen)
 
     def find_hidden(self, node: fx.Node) -> None:
         """Tensors that a node used though nobody gave them to it exist at entry."""
@@ -349,6 +375,60 @@ class Walk:
         op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
         return op, Bound(result, values)
 
+    def either(
+        self, node: fx.Node, path: tuple[str, ...], operands: list[Value], result: object
+    ) -> tuple[Op, Bound]:
+        """The op for a node that returns an operand, a view of one, or a copy, as sizes decide
+        that only the run knows."""
+        world = self.book.world
+        sources = [self.book.fakes.get(operand.index) for operand in operands]
+        effects: list[ResultEffect] = []
+        fakes = []
+        for leaf in tensors_in(result):
+            copy = Fresh(known_int(leaf.numel() * leaf.element_size()))
+            alike = [n for n, source in enumerate(sources) if is_alike(source, leaf)]
+            effects.append(OneOf((copy, *(AliasOf((n,)) for n in alike))))
+            own = stand_in(leaf, world)
+            fakes.append(own if choice_of(node) == "contiguous" else unlaid(own, world))
+        rest = iter(fakes)
+        result = tree_map(lambda x: next(rest) if isinstance(x, torch.Tensor) else x, result)
+        values = self.book.leaves("/".join((*path, node.name)), fakes)
+        reads = frozenset(range(len(operands)))
+        op = self.make(
+            node, path, OpKind.CALL, tuple(operands), values, Effects(tuple(effects), reads)
+        )
+        return op, Bound(result, values)
+
+    def as_laid_out(self, operands: Iterable[Value], result: object) -> object:
+        """A result, with unknown strides where it is new and those of an operand are unknown."""
+        world, book = self.book.world, self.book
+        fakes = [book.fakes[value.index] for value in operands if value.index in book.fakes]
+        if not any(is_unlaid(fake, world) for fake in fakes):
+            return result
+        return tree_map(
+            lambda leaf: (
+                unlaid(leaf, world)
+                if isinstance(leaf, torch.Tensor)
+                and leaf.layout is torch.strided
+                and storage_of(leaf) not in book.owners
+                else leaf
+            ),
+            result,
+        )
+
+    def part(
+        self, node: fx.Node, path: tuple[str, ...], whole: Bound, args: Sequence[Any]
+    ) -> tuple[Op, Bound]:
+        """The op for a part of a result of which some tensors are missing."""
+        result = whole.result[args[1]]  # type: ignore[index]  # it is a container
+        before = len(leaves_of(tuple(whole.result[: args[1]])))  # type: ignore[index]  # as above
+        leaves = leaves_of(result)
+        values = self.book.leaves("/".join((*path, node.name)), leaves)
+        operands = whole.values[before : before + len(leaves)]
+        effects = Effects(tuple(AliasOf((number,)) for number in range(len(leaves))))
+        op = self.make(node, path, OpKind.CALL, operands, values, effects)
+        return op, Bound(result, values)
+
     def resized(
         self, written: Iterable[int], positions: Mapping[int, list[int]]
     ) -> Iterator[tuple[int, int | None]]:
@@ -372,13 +452,9 @@ class Walk:
         recorded = node.meta.get("val", node.meta.get("example_value"))
         if recorded is not None:
             with contextlib.suppress(CaptureError):
-                result = tree_map(
-                    lambda leaf: (
-                        self.book.world.apart(leaf) if isinstance(leaf, torch.Tensor) else leaf
-                    ),
-                    recorded,
-                )
+                result = as_recorded(recorded, self.book.world)
         if result is MISSING:
+            self.missing = True
             count = result_count(node.target)
             leaves: list[torch.Tensor | None] = [None] * (1 if count is None else count)
         else:
