@@ -127,20 +127,17 @@ def scan(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     values = walk.book.leaves("/".join(inner), leaves_of(result))
     ends, stacked = values[: len(last.values)], values[len(last.values) :]
     heads = step.region.inputs[: len(last.values)]
-    copies = [
-        *step.copies,
-        *_back(last.values, heads),
-        *exits(last.values, ends),
-        *_stack(parts.values, stacked),
-    ]
+    copies = [*step.copies, *exits(last.values, ends), *_stack(parts.values, stacked)]
     number = known_int(count)
+    if number != 1:
+        copies += _back(last.values, heads)
     flow = RegionFlow(
-        ((None, 0), (0, 0), (0, None)),
+        _control(number),
         tuple(copies),
         # The run keeps the parts of the first iteration, and those of the last one.
         held=parts.values,
         again=2 if number is None else min(2, number - 1),
-        early=stacked,
+        early=stacked if number != 1 else (),
     )
     fresh: tuple[ResultEffect, ...] = (*[OneOf(()) for _ in ends], *_fresh(stacks))
     return Regions((step.region,), flow, result, values, fresh)
@@ -157,7 +154,7 @@ def map_(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     values = walk.book.leaves("/".join(inner), leaves_of(result))
     number = known_int(count)
     flow = RegionFlow(
-        ((None, 0), (0, 0), (0, None)),
+        _control(number),
         (*step.copies, *_stack(step.returned.values, values)),
         held=step.returned.values,
         again=None if number is None else number - 1,
@@ -244,6 +241,12 @@ def _fresh(result: object) -> tuple[Fresh, ...]:
 def _apart(walk: Walk, inner: tuple[str, ...], result: object) -> object:
     """A result with tensors of their own in place of its tensors."""
     return Join(walk.book.world, "/".join(inner)).results(result, result)
+
+
+def _control(count: int | None) -> tuple[tuple[int | None, int | None], ...]:
+    """Once, or again and again."""
+    once = ((None, 0), (0, None))
+    return once if count == 1 else (*once, (0, 0))
 
 
 def _back(sources: Sequence[Value], heads: Sequence[Value]) -> list[ValueCopy]:
