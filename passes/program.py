@@ -209,6 +209,11 @@ class RegionFlow:
     again: int | None = 0
     early: tuple[Value, ...] = ()
 
+    def defines(self, op: Op) -> bool:
+        """Whether the results of its op come from copies, not from the op's own effects."""
+        targets = {copy.target for copy in self.copies}
+        return any(value in targets for value in op.defines)
+
     @property
     def held_for_stacking(self) -> bool:
         """Whether results are stacked in the end, from what was held."""
@@ -428,7 +433,7 @@ class Program:
             operands=[tuple([value.index for value in op.operands]) for op in ops],
             results=[
                 ()
-                if op.kind is OpKind.INPUT or op.region_flow
+                if op.kind is OpKind.INPUT or (op.region_flow and op.region_flow.defines(op))
                 else tuple([value.index for value in op.defines])
                 for op in ops
             ],
@@ -506,7 +511,7 @@ def _lines(ops: tuple[Op, ...], indent: str) -> Iterator[str]:
 def _named(effect: ResultEffect, op: Op) -> str:
     if isinstance(effect, AliasOf):
         return "alias of " + "=".join(op.operands[number].name for number in effect.operands)
-    if isinstance(effect, OneOf):
+    if isinstance(effect, OneOf) and effect.answers:
         return " or ".join(_named(answer, op) for answer in effect.answers)
     return str(effect)
 

@@ -10,7 +10,7 @@ from torch import fx
 
 from dataflow import CopyKind
 from passes.errors import CaptureError
-from passes.frontends.env import Bound, Env, leaves_of
+from passes.frontends.env import Bound, Env, Made, leaves_of
 from passes.frontends.fakes import type_of
 from passes.program import OpKind, Region, RegionFlow, ResultEffect, Value, ValueCopy
 
@@ -23,7 +23,8 @@ class Regions:
     """The bodies of one op, walked.
 
     `result` is what the op evaluates to, `values` its tensor leaves; `fresh` has an
-    effect per leaf where the op itself may allocate it, else is empty.
+    effect per leaf where the op itself may allocate it, else is empty.  Where the operator
+    is not `known`, its op may do anything.
     """
 
     regions: tuple[Region, ...]
@@ -31,6 +32,7 @@ class Regions:
     result: object
     values: tuple[Value, ...]
     fresh: tuple[ResultEffect, ...] = ()
+    known: bool = True
 
 
 Builder = Callable[["Walk", fx.Node, tuple[str, ...], Env], Regions]
@@ -49,11 +51,12 @@ def enter(
     walk: Walk,
     name: str,
     body: fx.GraphModule,
-    arguments: Sequence[Bound],
+    arguments: Sequence[Bound | Made],
     path: tuple[str, ...],
 ) -> Entered:
     """Walk a body.  Its inputs are new values: the arguments', under other names."""
-    inputs, copies = [], []
+    inputs: list[Bound | Made] = []
+    copies = []
     placeholders = [node for node in body.graph.nodes if node.op == "placeholder"]
     if len(placeholders) != len(arguments):
         raise CaptureError(
@@ -61,6 +64,9 @@ def enter(
             f"given {len(arguments)}"
         )
     for node, argument in zip(placeholders, arguments, strict=True):
+        if isinstance(argument, Made):
+            inputs.append(argument)
+            continue
         leaves = leaves_of(argument.result)
         values = walk.book.leaves("/".join((*path, name, node.name)), leaves)
         inputs.append(Bound(argument.result, values))
@@ -71,7 +77,7 @@ def enter(
     ops, returned = walk.graph(body, inputs, (*path, name))
     region = Region(
         name=name,
-        inputs=tuple(value for bound in inputs for value in bound.values),
+        inputs=tuple(value for op in ops if op.node in placeholders for value in op.results),
         ops=ops,
         outputs=returned.values,
     )

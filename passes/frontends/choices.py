@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.overrides import TorchFunctionMode
 
 from passes.frontends.declared import ALWAYS_VIEWS, MAY_ALIAS_UNANNOTATED
@@ -46,7 +46,8 @@ def choice_of(node: fx.Node) -> str:
 
 def hides(node: fx.Node) -> bool:
     """Whether operators called by a node are not the node's own target."""
-    return node.op == "call_module" or not is_torchs(node.target)
+    operator = isinstance(node.target, HigherOrderOperator)
+    return operator or node.op == "call_module" or not is_torchs(node.target)
 
 
 def is_alike(source: torch.Tensor | None, leaf: torch.Tensor) -> bool:

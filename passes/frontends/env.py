@@ -10,7 +10,7 @@ from attrs import define
 from torch import fx
 from torch.utils._pytree import tree_leaves
 
-from passes.program import Value
+from passes.program import ResultEffect, Value
 
 
 class Missing:
@@ -30,6 +30,15 @@ class Bound:
 
     result: object
     values: tuple[Value, ...]
+
+
+@define(eq=False)
+class Made:
+    """An input of a sub-graph that the operator makes: the effects it has on the operands."""
+
+    result: object
+    effects: tuple[ResultEffect, ...]
+    operands: tuple[Value, ...] = ()
 
 
 Env = Mapping[fx.Node, Bound]

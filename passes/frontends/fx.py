@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from attrs import define, field
 from torch import fx, nn
+from torch._C import DispatchKey
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -31,6 +32,7 @@ from passes.frontends.declared import anything, declared, result_count
 from passes.frontends.env import (
     MISSING,
     Bound,
+    Made,
     bound,
     evaluated,
     leaf_names,
@@ -57,7 +59,7 @@ from passes.frontends.nodes import (
     target_name,
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
-from passes.frontends.regions import REGION_OPERATORS
+from passes.frontends.regions import EAGER, builder_of
 from passes.frontends.undecided import is_unlaid, stand_in, unlaid
 from passes.frontends.undecided import recorded as as_recorded
 from passes.program import (
@@ -73,6 +75,7 @@ from passes.program import (
     ResultEffect,
     Role,
     SameAs,
+    Unknown,
     Value,
 )
 
@@ -99,7 +102,7 @@ class Walk:
     # -- graphs ------------------------------------------------------------------------
 
     def graph(
-        self, module: fx.GraphModule, inputs: Sequence[Bound], path: tuple[str, ...]
+        self, module: fx.GraphModule, inputs: Sequence[Bound | Made], path: tuple[str, ...]
     ) -> tuple[tuple[Op, ...], Bound]:
         """Walk one graph: `(its ops, what it returns)`."""
         env: dict[fx.Node, Bound] = {}
@@ -108,8 +111,12 @@ class Walk:
         returned = Bound(None, ())
         for node in module.graph.nodes:
             if node.op == "placeholder":
-                env[node] = next(given)
-                op = self.make(node, path, OpKind.INPUT, (), env[node].values, Effects())
+                found = next(given)
+                if isinstance(found, Made):
+                    op, env[node] = self.made(node, path, found)
+                else:
+                    env[node] = found
+                    op = self.make(node, path, OpKind.INPUT, (), found.values, Effects())
             elif node.op == "get_attr":
                 op, env[node] = self.get_attr(node, module, path)
             elif node.op == "output":
@@ -157,6 +164,16 @@ class Walk:
             node=node,
         )
 
+    def made(self, node: fx.Node, path: tuple[str, ...], found: Made) -> tuple[Op, Bound]:
+        """The op for an input of a sub-graph that the operator makes itself."""
+        values = self.book.leaves("/".join((*path, node.name)), leaves_of(found.result))
+        reads = frozenset(range(len(found.operands)))
+        unknown = any(isinstance(effect, Unknown) for effect in found.effects)
+        origin = Origin.DECLARED if unknown else Origin.OBSERVED
+        effects = Effects(found.effects, reads, origin=origin)
+        op = self.make(node, path, OpKind.CALL, found.operands, values, effects)
+        return op, Bound(found.result, values)
+
     def get_attr(
         self, node: fx.Node, module: fx.GraphModule, path: tuple[str, ...]
     ) -> tuple[Op, Bound]:
@@ -191,16 +208,19 @@ class Walk:
             operands += env[argument].values
         target = node.target
         if isinstance(target, HigherOrderOperator):
-            build = REGION_OPERATORS.get(target.__name__)
-            if build is None:
+            build = builder_of(target, node, env)
+            if build is not None:
+                regions = build(self, node, path, env)
+                reads = frozenset(range(len(operands)))
+                effects = Effects(regions.fresh, reads, origin=Origin.FLOW)
+                if not regions.known:
+                    effects = anything(len(operands), [None] * len(regions.values))
+                op = self.make(
+                    node, path, OpKind.CALL, tuple(operands), regions.values, effects, (), regions
+                )
+                return op, Bound(regions.result, regions.values)
+            if target.__name__ not in EAGER:
                 return self.unobserved(node, path, env, operands)
-            regions = build(self, node, path, env)
-            reads = frozenset(range(len(operands)))
-            effects = Effects(regions.fresh, reads, origin=Origin.FLOW)
-            op = self.make(
-                node, path, OpKind.CALL, tuple(operands), regions.values, effects, (), regions
-            )
-            return op, Bound(regions.result, regions.values)
 
         if target is LOST_ASSIGNMENT:
             raise CaptureError(
@@ -220,6 +240,8 @@ class Walk:
         elif node.op == "call_method":
             name = str(target)
             run = lambda self_, *args, **kwargs: getattr(self_, name)(*args, **kwargs)  # noqa: E731
+        elif isinstance(target, HigherOrderOperator):
+            run = target.py_kernels.get(DispatchKey.CompositeExplicitAutograd, target)
         else:
             run = target  # type: ignore[assignment]  # call_function: it is callable
 

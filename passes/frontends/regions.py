@@ -16,17 +16,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
+from torch._higher_order_ops.flex_attention import sdpa_dense
+from torch._ops import HigherOrderOperator
+from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
-from passes.frontends.bodies import Builder, Regions, body_of, enter, exits, keep_layouts
-from passes.frontends.env import Env, bound, leaves_of
+from passes.frontends.bodies import Builder, Entered, Regions, body_of, enter, exits, keep_layouts
+from passes.frontends.env import MISSING, Bound, Env, Made, bound, leaves_of
+from passes.frontends.fakes import World, nbytes_of, storage_of, tensors_in
 from passes.frontends.loops import map_, scan, while_loop
-from passes.frontends.undecided import Join
-from passes.program import RegionFlow
+from passes.frontends.undecided import Join, recorded, stand_in
+from passes.program import AliasOf, Fresh, RegionFlow, Unknown
 
 if TYPE_CHECKING:
     from passes.frontends.fx import Walk
@@ -88,6 +92,116 @@ def cond(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     return Regions(tuple(side.region for side in sides), flow, result, values)
 
 
+def flex_attention(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
+    """`flex_attention(query, key, value, score, mask, scale, options, captured by either)`.
+
+    Its eager implementation is run, with bodies that are walked when it calls them: the mask,
+    then the score, on batches.
+    """
+    inner = (*path, node.name)
+    given = [bound(argument, env) for argument in node.args]
+    query, key, value, score, mask, *scale_and_options = given[:7]
+    captured = given[7:]
+    # Any: what an argument evaluates to is whatever the program computes.
+    call: Callable[..., Any] = sdpa_dense
+    entered: list[Entered] = []
+
+    def walked(name: str, body: object, bounds: Bound) -> Callable[..., object]:
+        assert isinstance(body, fx.GraphModule)
+        parts = list(bounds.result) if bounds.result else []  # type: ignore[call-overload]  # a tuple
+        values = iter(bounds.values)
+        known = [Bound(p, tuple(next(values) for _ in leaves_of(p))) for p in parts]
+
+        def run(*arguments: object) -> object:
+            own = [given_by_run(walk, a) for a in arguments[: len(arguments) - len(known)]]
+            entered.append(enter(walk, name, body, [*own, *known], inner))
+            return entered[-1].returned.result
+
+        return run
+
+    nothing = Bound((), ())
+    score_captured, mask_captured = (*captured, nothing, nothing)[:2]
+    assert isinstance(mask.result, tuple)
+    result = call(
+        query.result,
+        key.result,
+        value.result,
+        walked("score", score.result, score_captured),
+        (*mask.result[:-1], walked("mask", mask.result[-1], mask_captured)),
+        *[option.result for option in scale_and_options],
+        score_captured.result,
+        mask_captured.result,
+    )
+    values = walk.book.leaves("/".join(inner), leaves_of(result))
+    flow = RegionFlow(
+        ((None, 0), (0, 1), (1, None)),
+        tuple(copy for body in entered for copy in body.copies),
+        held=entered[0].returned.values,
+    )
+    fresh = tuple(Fresh(nbytes_of(leaf)) for leaf in tensors_in(result))
+    return Regions(tuple(body.region for body in entered), flow, result, values, fresh)
+
+
+def given_by_run(walk: Walk, tensor: object) -> Made:
+    """An input of a body that the operator's implementation makes, or handed out before."""
+    assert isinstance(tensor, torch.Tensor)
+    owner = walk.book.owners.get(storage_of(tensor))
+    if owner is None:
+        return Made(tensor, (Fresh(nbytes_of(tensor)),))
+    return Made(tensor, (AliasOf((0,)),), (owner,))
+
+
+def unlisted(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
+    """An operator that nothing is known about: it may do anything, with its bodies too."""
+    inner = (*path, node.name)
+    world = walk.book.world
+    operands = tuple(value for other in node.all_input_nodes for value in env[other].values)
+    regions = []
+    for number, body in enumerate(bodies_in(node, env)):
+        made = []
+        for placeholder in body.graph.nodes:
+            if placeholder.op == "placeholder":
+                result = recorded_by(placeholder, world)
+                effects = tuple(Unknown(None) for _ in leaves_of(result))
+                made.append(Made(result, effects, operands))
+        walk.missing = True
+        regions.append(enter(walk, f"body{number}", body, made, inner).region)
+    result = recorded_by(node, world)
+    values = walk.book.leaves("/".join(inner), leaves_of(result))
+    places = [None, *range(len(regions))]
+    control = tuple((a, b) for a in places for b in places)
+    return Regions(tuple(regions), RegionFlow(control, ()), result, values, known=False)
+
+
+def recorded_by(node: fx.Node, world: World) -> object:
+    """What a capture recorded for a node, on storages nothing is known of."""
+    found = node.meta.get("val", node.meta.get("example_value"))
+    if found is None:
+        return MISSING
+    return tree_map(
+        lambda leaf: stand_in(leaf, world) if isinstance(leaf, torch.Tensor) else leaf,
+        recorded(found, world),
+    )
+
+
+def bodies_in(node: fx.Node, env: Env) -> list[fx.GraphModule]:
+    """The graphs among the arguments of a node."""
+    found = [env[other].result for other in node.all_input_nodes]
+    return [body for body in found if isinstance(body, fx.GraphModule)]
+
+
+def builder_of(target: HigherOrderOperator, node: fx.Node, env: Env) -> Builder | None:
+    """What walks the bodies of a node; None if it has none."""
+    if target.__name__ in REGION_OPERATORS:
+        return REGION_OPERATORS[target.__name__]
+    return unlisted if bodies_in(node, env) else None
+
+
+EAGER = frozenset(
+    "auto_functionalized auto_functionalized_v2 with_effects out_dtype flat_apply".split()
+)
+"""Operators around another operator, whose eager implementation can be run and watched."""
+
 REGION_OPERATORS: Mapping[str, Builder] = {
     "cond": cond,
     "while_loop": while_loop(),
@@ -105,6 +219,7 @@ REGION_OPERATORS: Mapping[str, Builder] = {
     "hints_wrapper": wrapper(packed=True),
     "strict_mode": wrapper(packed=True),
     "run_const_graph": wrapper(packed=True),
+    "flex_attention": flex_attention,
 }
-"""Operators whose regions are walked.  Any other operator with sub-graphs may do
-anything, and is counted."""
+"""Operators whose regions are known.  Any other operator with sub-graphs may do anything,
+and is counted."""

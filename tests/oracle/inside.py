@@ -24,12 +24,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.flex_attention import sdpa_dense
 from torch._ops import HigherOrderOperator
 from torch.fx import GraphModule, Node
 
 from .run import _bytes, _fresh, _leaves, _seeded, _tensors
 
-__all__ = ["Inside", "Instance", "Iterations", "observe_inside"]
+__all__ = ["Inside", "Instance", "Iterations", "observe_inside", "outermost"]
 
 Iterations = tuple[tuple[str, int], ...]
 """The loops around an instance, outermost first, each with the number of its iteration."""
@@ -288,7 +289,7 @@ class _Inside:
 
     def number(self, tensor: Tensor) -> int:
         """The number of the tensor's storage: a new one if the storage is."""
-        storage = tensor.untyped_storage()
+        storage = outermost(tensor).untyped_storage()
         number = self._numbers.setdefault(storage._cdata, len(self._numbers))
         if number == len(self._kept):
             self._kept.append(storage)
@@ -296,7 +297,7 @@ class _Inside:
         return number
 
     def remember(self, tensors: Iterator[Tensor]) -> None:
-        for tensor in tensors:
+        for tensor in map(outermost, tensors):
             if id(tensor) not in self._known:
                 self._known[id(tensor)] = tensor, self.number(tensor)
 
@@ -324,6 +325,13 @@ class _Frame:
                 return slice(*map(self.value, parts))
             case _:
                 return argument
+
+
+def outermost(tensor: Tensor) -> Tensor:
+    """The batch of which `vmap` lets a tensor seem to be one."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def _dying(nodes: Sequence[Node]) -> dict[Node, list[Node]]:
@@ -442,6 +450,24 @@ def _grad_mode(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations
         return run.body(args[1], args[2:], (*path, "body"), loops)
 
 
+def _flex_attention(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
+    query, key, value, score, mask, scale, options, *captured = args
+    # As in `_math_attention_inner`: the mask is there while the scores are worked on.
+    held: list[object] = []
+
+    def batched(name: str, body: object) -> Callable[..., object]:
+        def call(*inputs: object) -> object:
+            with run.frame(held):
+                held.append(run.body(body, inputs, (*path, name), loops))
+            return held[-1]
+
+        return call
+
+    blocks = (*mask[:-1], batched("mask", mask[-1]))
+    eager: Any = sdpa_dense
+    return eager(query, key, value, batched("score", score), blocks, scale, options, *captured)
+
+
 def _packed(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
     return run.body(args[0], tuple(args[1]), (*path, "body"), loops)
 
@@ -460,6 +486,7 @@ _OPERATORS: Mapping[str, Callable[[_Inside, Any, tuple[str, ...], Iterations], o
     "while_loop_stack_output": _stacked_loop,
     "scan": _scan,
     "map_impl": _map,
+    "flex_attention": _flex_attention,
     "hints_wrapper": _packed,
     "strict_mode": _packed,
     "invoke_quant": _checkpoint,

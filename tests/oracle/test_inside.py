@@ -28,18 +28,21 @@ from attrs import define
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._higher_order_ops import map as torch_map
+from torch._higher_order_ops import scan as torch_scan
 from torch._higher_order_ops import while_loop as torch_while_loop
 from torch._ops import HigherOrderOperator
 from torch.fx import Graph, GraphModule, Proxy, map_arg
 from torch.fx.proxy import GraphAppendingTracer
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.attention.flex_attention import flex_attention
 from torch.utils import _pytree as pytree
 
 import passes
 from passes import UNKNOWN, CaptureError, Program, Storage, Value
 from passes.program import OpKind
 
-from .inside import Inside, Instance, observe_inside
+from .inside import Inside, Instance, observe_inside, outermost
 from .run import _fresh, _leaves, _tensors, observe, placeholders_of
 
 # ------------------------------------------------------------------------------- the comparison
@@ -346,6 +349,7 @@ BODIES = {
     "cond": ("true", "false"),
     "while_loop": ("cond", "body"),
     "while_loop_stack_output": ("cond", "body"),
+    "flex_attention": ("score", "mask"),
 }
 
 
@@ -365,7 +369,11 @@ def _with_probes(
         return copied.get_attr(name)
 
     def add_probe(node: Any) -> None:
-        seen = (node.args, node.kwargs) if node.op == "output" else (node, node.args, node.kwargs)
+        seen: Any = (node, node.args, node.kwargs)
+        if node.op == "output":
+            seen = seen[1:]
+        if node.op == "placeholder":  # all of them are there from the beginning
+            seen = tuple(inputs)
         values = map_arg(seen, env.__getitem__)
         copied.call_function(probe, ("/".join((*path, node.name)), values))
 
@@ -424,7 +432,7 @@ class _Probe:
 
     def count(self, values: object) -> int:
         for tensor in _leaves(values):
-            storage = tensor.untyped_storage()
+            storage = outermost(tensor).untyped_storage()
             if storage._cdata not in self.entry and storage._cdata not in self.made:
                 self.made[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         for address, reference in list(self.made.items()):
@@ -449,6 +457,7 @@ def torch_s_own(graph: GraphModule, values: Sequence[object]) -> dict[str, list[
 # ------------------------------------------------------------------------------------- programs
 
 while_op: Any = torch_while_loop  # untyped
+map_op: Any = torch_map  # as above
 CASES: dict[str, Callable[[], Case]] = {}
 WRAPPERS = (
     "invoke_subgraph", "tag_activation_checkpoint", "wrap_with_autocast",
@@ -1118,8 +1127,35 @@ def _captured_calls(self: Any, x: Tensor, y: Tensor) -> Any:
     return checkpointed + last
 
 
+def _captured_scan(self: Any, x: Tensor, y: Tensor) -> Any:
+    def body(c: Tensor, a: Tensor) -> Any:
+        d = (c + a * self.total).sin()
+        return d, d * 2 + y[0]
+
+    found: Any = torch_scan(body, x[0] * 2, x)
+    return found[0] + found[1].sum(0)
+
+
+def _captured_map(self: Any, x: Tensor, y: Tensor) -> Any:
+    found: Any = map_op(lambda a, b: (a + b).repeat(3) * self.total.sum(), x, y[0])
+    return found[0].sin()
+
+
+def _captured_flex_attention(self: Any, x: Tensor, y: Tensor) -> Any:
+    def score(found: Tensor, batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Any:
+        return found * 2 + self.total[q] - k
+
+    q: Any = x.view(1, 2, 4, 2) + 1
+    k = y.view(1, 2, 4, 2) * 2
+    found: Any = flex_attention(q, k, k.sin(), score_mod=score)
+    return found + q
+
+
 for how, capture in (("exported", exported), ("compiled", compiled)):
     for program, program_runs in (
+        (_captured_scan, [[X, Y]]),
+        (_captured_map, [[X, Y]]),
+        (_captured_flex_attention, [[X, Y]]),
         (_captured_cond, BOTH),
         (_captured_cond_in_cond, FOUR),
         (_captured_while, TIMES),
