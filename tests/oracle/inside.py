@@ -30,7 +30,7 @@ from torch.fx import GraphModule, Node
 
 from .run import _bytes, _fresh, _leaves, _seeded, _tensors
 
-__all__ = ["Inside", "Instance", "Iterations", "observe_inside", "outermost"]
+__all__ = ["Inside", "Instance", "Iterations", "observe_inside"]
 
 Iterations = tuple[tuple[str, int], ...]
 """The loops around an instance, outermost first, each with the number of its iteration."""
@@ -289,7 +289,7 @@ class _Inside:
 
     def number(self, tensor: Tensor) -> int:
         """The number of the tensor's storage: a new one if the storage is."""
-        storage = outermost(tensor).untyped_storage()
+        storage = tensor.untyped_storage()
         number = self._numbers.setdefault(storage._cdata, len(self._numbers))
         if number == len(self._kept):
             self._kept.append(storage)
@@ -297,7 +297,7 @@ class _Inside:
         return number
 
     def remember(self, tensors: Iterator[Tensor]) -> None:
-        for tensor in map(outermost, tensors):
+        for tensor in tensors:
             if id(tensor) not in self._known:
                 self._known[id(tensor)] = tensor, self.number(tensor)
 
@@ -325,13 +325,6 @@ class _Frame:
                 return slice(*map(self.value, parts))
             case _:
                 return argument
-
-
-def outermost(tensor: Tensor) -> Tensor:
-    """The batch of which `vmap` lets a tensor seem to be one."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor
 
 
 def _dying(nodes: Sequence[Node]) -> dict[Node, list[Node]]:

@@ -42,7 +42,7 @@ import passes
 from passes import UNKNOWN, CaptureError, Program, Storage, Value
 from passes.program import OpKind
 
-from .inside import Inside, Instance, observe_inside, outermost
+from .inside import Inside, Instance, observe_inside
 from .run import _fresh, _leaves, _tensors, observe, placeholders_of
 
 # ------------------------------------------------------------------------------- the comparison
@@ -432,7 +432,7 @@ class _Probe:
 
     def count(self, values: object) -> int:
         for tensor in _leaves(values):
-            storage = outermost(tensor).untyped_storage()
+            storage = tensor.untyped_storage()
             if storage._cdata not in self.entry and storage._cdata not in self.made:
                 self.made[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         for address, reference in list(self.made.items()):
