@@ -83,3 +83,15 @@ def leaves_of(result: object) -> list[torch.Tensor | None]:
 def leaf_names(name: str, count: int) -> Sequence[str]:
     """Names for the tensor leaves of one result: its own, or numbered if there are many."""
     return [name] if count == 1 else [f"{name}[{number}]" for number in range(count)]
+
+
+def rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:
+    """From here on, whoever uses this tensor object reads the new value."""
+    for node, known in env.items():
+        leaves = leaves_of(known.result)
+        if any(leaf is tensor for leaf in leaves):
+            values = [
+                new if leaf is tensor else value
+                for leaf, value in zip(leaves, known.values, strict=True)
+            ]
+            env[node] = Bound(known.result, tuple(values))

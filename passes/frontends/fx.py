@@ -21,14 +21,15 @@ import torch
 from attrs import define, field
 from torch import fx, nn
 from torch._C import DispatchKey
-from torch._ops import HigherOrderOperator, OpOverload
-from torch.utils._pytree import tree_leaves, tree_map
+from torch._ops import HigherOrderOperator
+from torch.utils._pytree import tree_leaves
 
-from passes.errors import CaptureError, ProgramError
+from passes.errors import CaptureError
+from passes.frontends import assumed
 from passes.frontends.bodies import Regions
 from passes.frontends.book import Book
-from passes.frontends.choices import Answer, Choices, choice_of, hides, is_alike
-from passes.frontends.declared import anything, declared, result_count
+from passes.frontends.choices import Answer, Choices, hides
+from passes.frontends.declared import anything
 from passes.frontends.env import (
     MISSING,
     Bound,
@@ -38,10 +39,9 @@ from passes.frontends.env import (
     leaf_names,
     leaf_values,
     leaves_of,
+    rename,
 )
 from passes.frontends.fakes import (
-    World,
-    known_int,
     module_tensors,
     nbytes_of,
     storage_of,
@@ -60,18 +60,13 @@ from passes.frontends.nodes import (
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
 from passes.frontends.regions import EAGER, builder_of
-from passes.frontends.undecided import is_unlaid, stand_in, unlaid
-from passes.frontends.undecided import recorded as as_recorded
 from passes.program import (
     AliasOf,
     Effects,
-    Entry,
     Fresh,
-    OneOf,
     Op,
     OpKind,
     Origin,
-    Program,
     ResultEffect,
     Role,
     SameAs,
@@ -220,7 +215,7 @@ class Walk:
                 )
                 return op, Bound(regions.result, regions.values)
             if target.__name__ not in EAGER:
-                return self.unobserved(node, path, env, operands)
+                return assumed.unobserved(self, node, path, env, operands)
 
         if target is LOST_ASSIGNMENT:
             raise CaptureError(
@@ -248,18 +243,22 @@ class Walk:
         args, kwargs = evaluated(node.args, env), evaluated(node.kwargs, env)
         if self.missing and any(leaf is MISSING for leaf in tree_leaves((args, kwargs))):
             source = node.args[0]
-            if target is operator.getitem and env[source].result is not MISSING:  # type: ignore[index]  # a node
-                return self.part(node, path, env[source], args)  # type: ignore[index]  # as above
-            return self.unobserved(node, path, env, operands)
+            if (
+                target is operator.getitem
+                and isinstance(args[1], int)
+                and env[source].result is not MISSING  # type: ignore[index]  # a node
+            ):
+                return assumed.part(self, node, path, env[source], args)  # type: ignore[index]  # as above
+            return assumed.unobserved(self, node, path, env, operands)
         before = attributes_of(run) if isinstance(run, nn.Module) else {}
         try:
             with self.choices if hides(node) else contextlib.nullcontext():
                 result, seen = self.observer.watch(lambda: run(*args, **kwargs))
         except CANNOT_RUN:
-            return self.unobserved(node, path, env, operands)
+            return assumed.unobserved(self, node, path, env, operands)
         except Exception as error:
             if is_about_fakes(error):
-                return self.unobserved(node, path, env, operands)
+                return assumed.unobserved(self, node, path, env, operands)
             raise CaptureError(explain(node, error)) from error
         if before and attributes_of(run) != before:  # type: ignore[arg-type]  # a module
             raise CaptureError(
@@ -273,10 +272,10 @@ class Walk:
         if self.book.world.is_symbolic:
             guess = self.choices.answer(node, (args, kwargs), result)
             if guess is Answer.ANYTHING:
-                return self.opaque(node, path, operands, result)
+                return assumed.opaque(self, node, path, operands, result)
             if guess is Answer.EITHER:
-                return self.either(node, path, operands, result)
-            result = self.as_laid_out(operands, result)
+                return assumed.either(self, node, path, operands, result)
+            result = assumed.as_laid_out(self, operands, result)
         return self.observed(node, path, env, operands, result, seen)
 
     def find_hidden(self, node: fx.Node) -> None:
@@ -320,7 +319,7 @@ class Walk:
             for fake in (*leaves, *(self.book.fakes.get(operand.index) for operand in operands))
         )
         if seen.opaque or not strided:
-            return self.opaque(node, path, operands, result)
+            return assumed.opaque(self, node, path, operands, result)
         if seen is not QUIET or "out" in node.kwargs:
             out = (
                 self.book.storages.get(v.index) for v in leaf_values(node.kwargs.get("out"), env)
@@ -365,7 +364,7 @@ class Walk:
                 old = operands[stale[0]]
                 new = begin(f"{old.name}@{node.name}", tensor)
                 renames.append((stale[0], new))
-                _rename(env, tensor, new)
+                rename(env, tensor, new)
         op = self.make(
             node,
             path,
@@ -384,73 +383,6 @@ class Walk:
         )
         return op, Bound(result, values)
 
-    def opaque(
-        self, node: fx.Node, path: tuple[str, ...], operands: list[Value], result: object
-    ) -> tuple[Op, Bound]:
-        """The op for a node whose storages fake tensors do not show: sparse, quantized."""
-        leaves = tensors_in(result)
-        names = leaf_names("/".join((*path, node.name)) if path else node.name, len(leaves))
-        values = tuple(
-            [self.book.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
-        )
-        effects = anything(len(operands), [nbytes_of(leaf) for leaf in leaves])
-        op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
-        return op, Bound(result, values)
-
-    def either(
-        self, node: fx.Node, path: tuple[str, ...], operands: list[Value], result: object
-    ) -> tuple[Op, Bound]:
-        """The op for a node that returns an operand, a view of one, or a copy, as sizes decide
-        that only the run knows."""
-        world = self.book.world
-        sources = [self.book.fakes.get(operand.index) for operand in operands]
-        effects: list[ResultEffect] = []
-        fakes = []
-        for leaf in tensors_in(result):
-            copy = Fresh(known_int(leaf.numel() * leaf.element_size()))
-            alike = [n for n, source in enumerate(sources) if is_alike(source, leaf)]
-            effects.append(OneOf((copy, *(AliasOf((n,)) for n in alike))))
-            own = stand_in(leaf, world)
-            fakes.append(own if choice_of(node) == "contiguous" else unlaid(own, world))
-        rest = iter(fakes)
-        result = tree_map(lambda x: next(rest) if isinstance(x, torch.Tensor) else x, result)
-        values = self.book.leaves("/".join((*path, node.name)), fakes)
-        reads = frozenset(range(len(operands)))
-        op = self.make(
-            node, path, OpKind.CALL, tuple(operands), values, Effects(tuple(effects), reads)
-        )
-        return op, Bound(result, values)
-
-    def as_laid_out(self, operands: Iterable[Value], result: object) -> object:
-        """A result, with unknown strides where it is new and those of an operand are unknown."""
-        world, book = self.book.world, self.book
-        fakes = [book.fakes[value.index] for value in operands if value.index in book.fakes]
-        if not any(is_unlaid(fake, world) for fake in fakes):
-            return result
-        return tree_map(
-            lambda leaf: (
-                unlaid(leaf, world)
-                if isinstance(leaf, torch.Tensor)
-                and leaf.layout is torch.strided
-                and storage_of(leaf) not in book.owners
-                else leaf
-            ),
-            result,
-        )
-
-    def part(
-        self, node: fx.Node, path: tuple[str, ...], whole: Bound, args: Sequence[Any]
-    ) -> tuple[Op, Bound]:
-        """The op for a part of a result of which some tensors are missing."""
-        result = whole.result[args[1]]  # type: ignore[index]  # it is a container
-        before = len(leaves_of(tuple(whole.result[: args[1]])))  # type: ignore[index]  # as above
-        leaves = leaves_of(result)
-        values = self.book.leaves("/".join((*path, node.name)), leaves)
-        operands = whole.values[before : before + len(leaves)]
-        effects = Effects(tuple(AliasOf((number,)) for number in range(len(leaves))))
-        op = self.make(node, path, OpKind.CALL, operands, values, effects)
-        return op, Bound(result, values)
-
     def resized(
         self, written: Iterable[int], positions: Mapping[int, list[int]]
     ) -> Iterator[tuple[int, int | None]]:
@@ -461,123 +393,3 @@ class Walk:
             if now != self.book.sizes[identity]:
                 self.book.sizes[identity] = now
                 yield position, now
-
-    def unobserved(
-        self,
-        node: fx.Node,
-        path: tuple[str, ...],
-        env: dict[fx.Node, Bound],
-        operands: list[Value],
-    ) -> tuple[Op, Bound]:
-        """The op for a node that cannot run on fakes: what its schema declares."""
-        result: object = MISSING
-        recorded = node.meta.get("val", node.meta.get("example_value"))
-        if recorded is not None:
-            with contextlib.suppress(CaptureError):
-                result = as_recorded(recorded, self.book.world)
-        if result is MISSING:
-            self.missing = True
-            count = result_count(node.target)
-            leaves: list[torch.Tensor | None] = [None] * (1 if count is None else count)
-        else:
-            leaves = list(tensors_in(result))
-        name = "/".join((*path, node.name)) if path else node.name
-        names = leaf_names(name, len(leaves))
-        values = tuple(
-            [self.book.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
-        )
-        sizes = [None if leaf is None else nbytes_of(leaf) for leaf in leaves]
-        effects = self.declared(node, env, operands, sizes)
-        op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
-        return op, Bound(result, values)
-
-    def declared(
-        self,
-        node: fx.Node,
-        env: Mapping[fx.Node, Bound],
-        operands: Sequence[Value],
-        sizes: Sequence[int | None],
-    ) -> Effects:
-        """Effects from the node's schema; anything where it has none."""
-        place = {value: number for number, value in enumerate(operands)}
-        if node.target is operator.getitem:
-            parts = tuple(AliasOf((number,)) for number in place.values())
-            answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
-            return Effects((answers,) * len(sizes), origin=Origin.DECLARED)
-        if not isinstance(node.target, OpOverload):
-            return anything(len(operands), sizes)
-        names = [argument.name for argument in node.target._schema.arguments]
-        given = {**dict(zip(names, node.args)), **node.kwargs}  # noqa: B905  # rest by name
-        positions = {
-            name: [place[value] for value in leaf_values(argument, env)]
-            for name, argument in given.items()
-        }
-        return declared(node.target, positions, len(operands), sizes, given)
-
-
-def _rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:
-    """From here on, whoever uses this tensor object reads the new value."""
-    for node, known in env.items():
-        leaves = tensors_in(known.result)
-        if any(leaf is tensor for leaf in leaves):
-            values = [
-                new if leaf is tensor else value
-                for leaf, value in zip(leaves, known.values, strict=True)
-            ]
-            env[node] = Bound(known.result, tuple(values))
-
-
-def program_of(
-    module: fx.GraphModule,
-    inputs: Sequence[tuple[Role, str, object]],
-    world: World,
-    *,
-    name: str,
-    capture: str,
-    sharing: str,
-    notes: Sequence[str] = (),
-) -> Program:
-    """The program of a graph whose placeholders get `(role, name, fake)` inputs in order."""
-    book = Book(world)
-    walk = Walk(book)
-    bound = []
-    for role, label, fake in inputs:
-        leaves = tensors_in(fake)
-        names = leaf_names(label, len(leaves))
-        values = [
-            walk.book.entry(name, role, leaf) for name, leaf in zip(names, leaves, strict=True)
-        ]
-        bound.append(Bound(fake, tuple(values)))
-    for child in module.modules():
-        # State becomes fake before anything runs, while no mode is active.
-        for tensor in module_tensors(child).values():
-            world.tensor(tensor)
-    for node in module.graph.nodes:
-        if node.op == "call_module":
-            world.module(module.get_submodule(node.target))
-    grad = torch.is_grad_enabled()
-    depth = torch._C._functorch.get_dynamic_layer_stack_depth()
-    try:
-        with torch.no_grad(), world.mode, walk.observer:
-            ops, returned = walk.graph(module, bound, ())
-    except ProgramError:
-        raise
-    except Exception as error:
-        raise CaptureError(
-            f"{name} has something that analysis does not expect, after op {walk.ops}: "
-            f"{type(error).__name__}: {error}. Please report it"
-        ) from error
-    finally:
-        # A graph may contain nodes that switch these, and end between them.
-        torch.set_grad_enabled(grad)
-        torch._C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
-    return Program(
-        name=name,
-        capture=capture,
-        ops=ops,
-        entry=Entry(tuple(book.entries), sharing),
-        outputs=returned.values,
-        values=tuple(book.values),
-        notes=tuple(notes),
-        graph=module,
-    )

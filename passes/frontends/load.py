@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves
 from passes.errors import CaptureError, TrustError
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.fakes import World, module_tensors
-from passes.frontends.fx import program_of
+from passes.frontends.whole import program_of
 from passes.program import Program, Role
 
 _ROLES = {

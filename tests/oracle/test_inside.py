@@ -1296,6 +1296,74 @@ def test_claims_hold_where_the_run_decides_shapes(name: str) -> None:
             check_sound(Truth.of(case.program, case.observe(values)))
 
 
+# What two sides may differ in: what each returns of `x`, a 4x4 tensor.
+SIDES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "sizes": (lambda x: x + 1, lambda x: x.repeat(2, 1)),
+    "sizes_of_a_view": (lambda x: x[:1], lambda x: x[:, :3]),
+    "a_column": (lambda x: x[:, :1], lambda x: x[:, :2]),
+    "strides": (lambda x: x + 1, lambda x: (x + 1).t()),
+    "strides_of_an_operand": (lambda x: x, lambda x: x.t()),
+    "expanded": (lambda x: x[0].expand(4, 4), lambda x: x * 2),
+    "storages": (lambda x: x.repeat(3, 1)[4:8], lambda x: x * 2),
+    "nothing": (lambda x: x[:0], lambda x: x[1:]),
+}
+# What is done with the one that it was.
+USES: dict[str, Callable[[Any], Any]] = {
+    "contiguous": lambda a: a.contiguous().add_(1),
+    "contiguous_of_more": lambda a: (a * 2).contiguous().add_(1),
+    "transposed": lambda a: a.t().contiguous().add_(1),
+    "transposed_more": lambda a: (a * 2).t().contiguous().add_(1),
+    "reshape": lambda a: a.reshape(-1).add_(1),
+    "reshape_of_more": lambda a: (a * 2).t().reshape(-1).add_(1),
+    "flatten": lambda a: a.t().flatten().sin_(),
+    "view": lambda a: (a + 1).contiguous().view(-1).add_(1),
+    "column": lambda a: a[:, 0].contiguous().mul_(2),
+    "to": lambda a: a.to(torch.float32, memory_format=torch.contiguous_format).add_(1),
+    "converted": lambda a: a.to(torch.float64).contiguous().add_(1),
+    "select": lambda a: a.sum(1).expand(3, -1).reshape(-1).add_(1),
+    "copy": lambda a: a.clone().t().reshape(-1).add_(1),
+    "rows": lambda a: a.unsqueeze(0).reshape(-1).add_(a.reshape(-1)),
+    "zeros": lambda a: a.zero_().contiguous() + 1,
+    "slice_scatter": lambda a: torch.ops.aten.slice_scatter.default(a, a[:0], 0, 0, 0).add_(1),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("sides", SIDES)
+def test_claims_hold_of_what_either_side_returns(sides: str, use: str) -> None:
+    yes, no = SIDES[sides]
+    runs = [[torch.tensor(p), X] for p in (True, False)]
+    case = by_hand(lambda p, x: USES[use](cond(p, yes, no, x + 1)[0]) + x.sum(), *runs)
+    for values in case.runs:
+        if not fails(case, values):
+            check_sound(Truth.of(case.program, case.observe(values)))
+
+
+@pytest.mark.parametrize("use", ["contiguous_of_more", "transposed", "reshape", "zeros"])
+@pytest.mark.parametrize("sides", SIDES)
+def test_claims_hold_of_what_an_iteration_carries(sides: str, use: str) -> None:
+    """It begins with the one side, and goes on with the other."""
+    first, then = SIDES[sides]
+
+    def program(n: Any, x: Any) -> Any:
+        start = first(x + 1)
+        return while_loop(lambda a, x: (then(x) + 0 * USES[use](a).sum(),), n, start, extra=[x])
+
+    case = by_hand(program, *[[torch.tensor(count), X] for count in (0, 2)])
+    for values in case.runs:
+        if not fails(case, values):
+            check_sound(Truth.of(case.program, case.observe(values)))
+
+
+def fails(case: Case, values: Sequence[Any]) -> bool:
+    """Whether the program itself fails, such as where `view` cannot be or writes overlap."""
+    try:
+        case.observe(values)
+    except RuntimeError:
+        return True
+    return False
+
+
 # ------------------------------------------------------------------------------ random programs
 
 PLAIN = ("new", "new", "more", "part", "view", "write")
