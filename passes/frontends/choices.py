@@ -7,7 +7,7 @@ guess is right at every size: that a contiguous tensor is returned itself, or a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from passes.frontends.declared import ALWAYS_VIEWS, MAY_ALIAS_UNANNOTATED
 from passes.frontends.fakes import storage_of, tensors_in
 from passes.frontends.nodes import is_torchs
-from passes.frontends.undecided import always_contiguous, any_undecided, is_undecided
+from passes.frontends.undecided import always_contiguous, any_undecided, is_dynamic
 
 
 @cache
@@ -96,12 +96,33 @@ class Choices(TorchFunctionMode):
         if not choice_of(node) or not any_undecided((arguments, result)):
             return Answer.AS_SEEN
         sources = tensors_in(arguments)
-        given = {storage_of(source) for source in sources}
-        for leaf in tensors_in(result):
-            if storage_of(leaf) in given:
-                certain = all(not is_undecided(s) or always_contiguous(s) for s in sources)
-            else:
-                certain = not any(is_alike(source, leaf) for source in sources)
-            if not certain:
-                return Answer.EITHER
-        return Answer.AS_SEEN
+        seen = _is_always_so(sources, sources, tensors_in(result))
+        return Answer.AS_SEEN if seen else Answer.EITHER
+
+
+def _is_always_so(
+    sources: Sequence[torch.Tensor],
+    layouts: Sequence[torch.Tensor],
+    results: Sequence[torch.Tensor],
+) -> bool:
+    """Whether a choice on sources that have these layouts comes out the same at every size."""
+    given = {storage_of(source) for source in sources}
+    contiguous = all(map(always_contiguous, layouts))
+    return all(
+        contiguous
+        if storage_of(leaf) in given
+        else not any(is_alike(source, leaf) for source in sources)
+        for leaf in results
+    )
+
+
+def depends_on_sizes(node: fx.Node, arguments: object, result: object) -> bool:
+    """Whether a choice may come out otherwise at other sizes of the dimensions that the
+    capture recorded as dynamic."""
+    if not choice_of(node):
+        return False
+    recorded = [other.meta.get("val") for other in (*node.all_input_nodes, node)]
+    if not any(map(is_dynamic, recorded)):
+        return False
+    layouts = [leaf for found in recorded[:-1] for leaf in tensors_in(found)]
+    return not _is_always_so(tensors_in(arguments), layouts, tensors_in(result))

@@ -28,7 +28,7 @@ from passes.errors import CaptureError
 from passes.frontends import assumed
 from passes.frontends.bodies import Regions
 from passes.frontends.book import Book
-from passes.frontends.choices import Answer, Choices, hides
+from passes.frontends.choices import Answer, Choices, depends_on_sizes, hides
 from passes.frontends.declared import anything
 from passes.frontends.env import (
     MISSING,
@@ -77,12 +77,18 @@ from passes.program import (
 
 @define(eq=False)
 class Walk:
-    """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end."""
+    """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end.
+
+    `missing`: something could not be computed.  `dynamic`: the capture has dynamic dimensions;
+    `sized` are nodes that return an operand or a copy as these decide.
+    """
 
     book: Book
     observer: Observer = field(factory=Observer)
     choices: Choices = field(factory=Choices)
     missing: bool = False
+    dynamic: bool = False
+    sized: list[str] = field(factory=list)
     ops: int = 0
 
     def mark(self) -> tuple[object, int]:
@@ -115,7 +121,7 @@ class Walk:
             elif node.op == "get_attr":
                 op, env[node] = self.get_attr(node, module, path)
             elif node.op == "output":
-                returned = self.returned(node, env)
+                returned = bound(node.args[0], env)
                 operands = tuple(dict.fromkeys(returned.values))
                 reads = frozenset(range(len(operands)))
                 op = self.make(node, path, OpKind.OUTPUT, operands, (), Effects(reads=reads))
@@ -184,10 +190,6 @@ class Walk:
         effects = Effects(results=(AliasOf((0,)),))
         op = self.make(node, path, OpKind.ATTRIBUTE, (source,), (value,), effects)
         return op, Bound(fake, (value,))
-
-    def returned(self, node: fx.Node, env: Mapping[fx.Node, Bound]) -> Bound:
-        """What a graph returns, with one value per tensor leaf."""
-        return bound(node.args[0], env)
 
     # -- calls -------------------------------------------------------------------------
 
@@ -276,6 +278,8 @@ class Walk:
             if guess is Answer.EITHER:
                 return assumed.either(self, node, path, operands, result)
             result = assumed.as_laid_out(self, operands, result)
+        if self.dynamic and depends_on_sizes(node, (args, kwargs), result):
+            self.sized.append("/".join((*path, node.name)))
         return self.observed(node, path, env, operands, result, seen)
 
     def find_hidden(self, node: fx.Node) -> None:

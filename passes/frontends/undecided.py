@@ -37,6 +37,13 @@ def is_undecided(value: object) -> bool:
     return False
 
 
+def is_dynamic(recorded: object) -> bool:
+    """Whether a capture recorded a size, or one of a tensor, as a symbol."""
+    if isinstance(recorded, torch.Tensor) and recorded.layout is torch.strided:
+        return any(map(_is_symbol, _layout(recorded)))
+    return isinstance(recorded, SYMBOLS)
+
+
 def any_undecided(values: object) -> bool:
     """Whether anything in arguments or results is undecided."""
     if isinstance(values, slice):

@@ -13,6 +13,7 @@ from passes.frontends.book import Book
 from passes.frontends.env import Bound, leaf_names
 from passes.frontends.fakes import World, module_tensors, tensors_in
 from passes.frontends.fx import Walk
+from passes.frontends.undecided import is_dynamic
 from passes.program import Entry, Program, Role
 
 _FAKES = logging.getLogger("torch._subclasses.fake_tensor")
@@ -30,7 +31,8 @@ def program_of(
 ) -> Program:
     """The program of a graph whose placeholders get `(role, name, fake)` inputs in order."""
     book = Book(world)
-    walk = Walk(book)
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    walk = Walk(book, dynamic=any(is_dynamic(node.meta.get("val")) for node in placeholders))
     bound = []
     for role, label, fake in inputs:
         leaves = tensors_in(fake)
@@ -65,6 +67,12 @@ def program_of(
         torch.set_grad_enabled(grad)
         _FAKES.disabled = quiet
         torch._C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
+    if walk.sized:
+        notes = [
+            *notes,
+            "at other sizes these may return a copy where they return an operand here, or an "
+            f"operand where they return a copy: {', '.join(dict.fromkeys(walk.sized))}",
+        ]
     return Program(
         name=name,
         capture=capture,
