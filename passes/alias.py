@@ -405,11 +405,13 @@ def _resized(
     program: Program, facts: Sequence[Storages], storages: Sequence[Storage]
 ) -> tuple[Sequence[Storages], Sequence[Storage]]:
     """Facts and storages with each size the largest that any op gives the storage."""
-    largest: dict[Storage, int] = {}
+    largest: dict[Storage, int | None] = {}
     for op in program.all_ops:
         for position, nbytes in op.effects.resizes:
             for storage in facts[op.operands[position].index]:
-                largest[storage] = max(largest.get(storage, storage.nbytes or 0), nbytes or 0)
+                before = largest.get(storage, storage.nbytes)
+                known = None not in (before, nbytes)
+                largest[storage] = max(before or 0, nbytes or 0) if known else None
     if not largest:
         return facts, storages
     new = {storage: evolve(storage, nbytes=nbytes) for storage, nbytes in largest.items()}

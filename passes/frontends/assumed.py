@@ -23,6 +23,8 @@ from passes.frontends.choices import choice_of, is_alike
 from passes.frontends.declared import anything, declared, result_count
 from passes.frontends.env import MISSING, Bound, leaf_names, leaf_values, leaves_of
 from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
+from passes.frontends.nodes import operator_of, target_name
+from passes.frontends.observe import MOVES_STORAGE
 from passes.frontends.undecided import is_unlaid, stand_in, unlaid
 from passes.frontends.undecided import recorded as as_recorded
 from passes.program import (
@@ -116,6 +118,11 @@ def unobserved(
     operands: list[Value],
 ) -> tuple[Op, Bound]:
     """The op for a node that cannot run on fakes: what its schema declares."""
+    if operator_of(node) in MOVES_STORAGE:
+        raise CaptureError(
+            f"node {node.name} ({target_name(node)}) gives a tensor a storage or a size that only "
+            "the run knows, so its later uses cannot be followed. Make a new tensor instead"
+        )
     result: object = MISSING
     recorded = node.meta.get("val", node.meta.get("example_value"))
     if recorded is not None:

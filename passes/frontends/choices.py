@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 
 from passes.frontends.declared import ALWAYS_VIEWS, MAY_ALIAS_UNANNOTATED
 from passes.frontends.fakes import storage_of, tensors_in
-from passes.frontends.nodes import is_torchs
+from passes.frontends.nodes import is_torchs, operator_of
 from passes.frontends.undecided import always_contiguous, any_undecided, is_dynamic
 
 
@@ -35,12 +35,7 @@ def is_choice(name: str) -> bool:
 
 def choice_of(node: fx.Node) -> str:
     """The operator's name if a node calls one that is a choice, else ''."""
-    if isinstance(node.target, OpOverload):
-        name = node.target._schema.name.rpartition("::")[2]
-    elif node.op == "call_module":
-        name = ""
-    else:
-        name = node.target if isinstance(node.target, str) else node.target.__name__
+    name = operator_of(node)
     return name if is_choice(name) else ""
 
 

@@ -95,3 +95,13 @@ def rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:
                 for leaf, value in zip(leaves, known.values, strict=True)
             ]
             env[node] = Bound(known.result, tuple(values))
+
+
+def comes_from_outside(tensor: torch.Tensor, env: Env) -> bool:
+    """Whether a sub-graph was handed this tensor object, or has it as an attribute."""
+    return any(
+        leaf is tensor
+        for node, known in env.items()
+        if node.op in ("placeholder", "get_attr")
+        for leaf in leaves_of(known.result)
+    )

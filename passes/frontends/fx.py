@@ -35,6 +35,7 @@ from passes.frontends.env import (
     Bound,
     Made,
     bound,
+    comes_from_outside,
     evaluated,
     leaf_names,
     leaf_values,
@@ -360,10 +361,10 @@ class Walk:
         for tensor in {id(t): t for t in seen.moved}.values():
             stale = [n for n, v in enumerate(operands) if self.book.fakes.get(v.index) is tensor]
             if stale and self.book.storages[operands[stale[0]].index] != storage_of(tensor):
-                if path:
+                if path and comes_from_outside(tensor, env):
                     raise CaptureError(
-                        f"node {name} gives a tensor another storage inside a sub-graph; which "
-                        "one the outer graph sees afterwards cannot be followed"
+                        f"node {name} gives a tensor from outside of its sub-graph another "
+                        "storage; which one the outer graph sees afterwards cannot be followed"
                     )
                 old = operands[stale[0]]
                 new = begin(f"{old.name}@{node.name}", tensor)

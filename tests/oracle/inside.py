@@ -227,7 +227,9 @@ class _Inside:
             number: _bytes(self._kept[number]).clone()
             for number in {self.number(tensor) for tensor in _tensors(*operands)}
         }
-        versions = {key: tensor._version for key, (tensor, _) in self._known.items()}
+        versions = {
+            key: (tensor._version, self.number(tensor)) for key, (tensor, _) in self._known.items()
+        }
         inside = self.moment
         self.high = 0
         result = frame.env[node] = run()
@@ -237,8 +239,8 @@ class _Inside:
             if not torch.equal(old, _bytes(self._kept[number]))
         }
         bumped = {
-            self._known[key][1]
-            for key, version in versions.items()
+            number
+            for key, (version, number) in versions.items()
             if self._known[key][0]._version != version
         }
         if self.moment > inside:
