@@ -28,13 +28,15 @@ N = TypeVar("N")
 
 
 class CopyKind(Enum):
-    """Where a copy happens: into a sub-graph, out of it, around a loop, past one that
-    runs zero times, or along an edge between blocks."""
+    """Where a copy happens: into a sub-graph, out of it, around a loop, past one that runs
+    zero times, into a new value that has a part of every iteration, or along an edge
+    between blocks."""
 
     ENTER = "enter"
     EXIT = "exit"
     BACK = "back"
     SKIP = "skip"
+    STACK = "stack"
     EDGE = "edge"
 
 

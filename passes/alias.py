@@ -94,8 +94,9 @@ class PointsTo(SparseForward[Op, Points]):
         return frozenset((value.index, ANY))
 
     def copy(self, copy: Copy, value: Points) -> Points:
-        if copy.kind is CopyKind.SKIP:
-            # The loop ran zero times: its results are copies, fresh in its own effects.
+        if copy.kind in (CopyKind.SKIP, CopyKind.STACK):
+            # The loop ran zero times, or stacks what it returns: its results are copies,
+            # fresh in its own effects.
             return copy.target
         if copy.kind is CopyKind.BACK:
             loop = self.allocations.program.all_ops[copy.node]

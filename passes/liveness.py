@@ -124,8 +124,11 @@ class Liveness:
                     defined[value.index] = region.ops[0].index
                     last[value.index] = max(last[value.index], region.ops[-1].index)
             if op.region_flow:
+                until = op.index - (not op.region_flow.held_for_stacking)
                 for value in op.region_flow.held:
-                    last[value.index] = max(last[value.index], op.index - 1)
+                    last[value.index] = max(last[value.index], until)
+                for value in op.region_flow.early:
+                    defined[value.index] = op.first_index
         if live_at_exit == "all":
             last = [end] * len(last)
         else:

@@ -53,7 +53,8 @@ class Memory:
         aliases = liveness.aliases
         made = aliases.allocations
         levels = [0] * (len(program.all_ops) + 1)
-        uncertain = Uncertain(liveness) if aliases.uncertain else None
+        held_again = any(op.region_flow and op.region_flow.again for op in program.all_ops)
+        uncertain = Uncertain(liveness) if aliases.uncertain or held_again else None
         spans = uncertain.certain_spans if uncertain else liveness.spans
         unsized = []
         for number, intervals in spans.items():

@@ -105,12 +105,13 @@ class SameAs:
 
 @frozen
 class OneOf:
-    """One of several answers; which one is not known before the run."""
+    """One of several answers; which one is not known before the run.  None: what the regions
+    return, as `RegionFlow` says."""
 
     answers: tuple[Fresh | AliasOf | SameAs, ...]
 
     def __str__(self) -> str:
-        return " or ".join(map(str, self.answers))
+        return " or ".join(map(str, self.answers)) or "as its regions return"
 
 
 @frozen
@@ -197,13 +198,26 @@ class RegionFlow:
 
     `control` has pairs of region numbers; None is the op itself, as a source where it
     begins, as a target where it ends.  `copies` say which value becomes which.  `held` are
-    outputs of regions that the run keeps until the op ends and, in a loop, until the region
-    has returned again.
+    outputs of regions that the run keeps until the op ends; `again` of their earlier
+    iterations it keeps as well, or if None all of them, however many.  `early` are results
+    that are there from the op's beginning.
     """
 
     control: tuple[tuple[int | None, int | None], ...]
     copies: tuple[ValueCopy, ...]
     held: tuple[Value, ...] = ()
+    again: int | None = 0
+    early: tuple[Value, ...] = ()
+
+    def defines(self, op: Op) -> bool:
+        """Whether the results of its op come from copies, not from the op's own effects."""
+        targets = {copy.target for copy in self.copies}
+        return any(value in targets for value in op.defines)
+
+    @property
+    def held_for_stacking(self) -> bool:
+        """Whether results are stacked in the end, from what was held."""
+        return not self.early and any(copy.kind is CopyKind.STACK for copy in self.copies)
 
 
 @define(eq=False, frozen=True, slots=False)
@@ -437,7 +451,7 @@ class Program:
             operands=[tuple([value.index for value in op.operands]) for op in ops],
             results=[
                 ()
-                if op.kind is OpKind.INPUT or op.region_flow
+                if op.kind is OpKind.INPUT or (op.region_flow and op.region_flow.defines(op))
                 else tuple([value.index for value in op.defines])
                 for op in ops
             ],
@@ -515,7 +529,7 @@ def _lines(ops: tuple[Op, ...], indent: str) -> Iterator[str]:
 def _named(effect: ResultEffect, op: Op) -> str:
     if isinstance(effect, AliasOf):
         return "alias of " + "=".join(op.operands[number].name for number in effect.operands)
-    if isinstance(effect, OneOf):
+    if isinstance(effect, OneOf) and effect.answers:
         return " or ".join(_named(answer, op) for answer in effect.answers)
     return str(effect)
 

@@ -191,10 +191,12 @@ class Allocations:
         return self._sizes.get(number if number >= ANY else -2 - number)
 
     def resize(self, number: int, nbytes: int | None) -> None:
-        """A storage gets to a size; the largest counts."""
+        """A storage gets to a size; the largest counts, and one unknown is the unknown."""
         if number != ANY:
             number = number if number >= 0 else -2 - number
-            self._sizes[number] = max(self._sizes[number] or 0, nbytes or 0)
+            before = self._sizes[number]
+            known = before is not None and nbytes is not None
+            self._sizes[number] = max(before or 0, nbytes or 0) if known else None
 
     @cached_property
     def definer(self) -> dict[int, Op]:

@@ -176,10 +176,12 @@ class Uncertain:
     def _held_again(self) -> list[tuple[Span, int]]:
         """What a loop's run keeps of a region's output until the region returns again."""
         found = []
-        for op in {op: None for op, _ in self._loop_heads}:
-            assert op.region_flow is not None
+        for op in self.program.all_ops:
+            flow = op.region_flow
             inside = range(op.first_index, op.index)
-            for value in op.region_flow.held:
+            if flow is None or not flow.again:
+                continue
+            for value in flow.held:
                 made = [
                     storage
                     for storage in self._facts(value)
@@ -187,7 +189,8 @@ class Uncertain:
                 ]
                 region = next(region for region in op.regions if value in region.outputs)
                 nbytes = max((self.made.nbytes(storage) or 0 for storage in made), default=0)
-                found.append(((op.first_index, region.ops[-1].index), nbytes))
+                until = op.index if flow.held_for_stacking else region.ops[-1].index
+                found.append(((op.first_index, until), nbytes * flow.again))
         return found
 
 

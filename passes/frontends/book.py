@@ -7,6 +7,7 @@ numbered, so that an identity is never used twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from attrs import define, field
@@ -55,6 +56,15 @@ class Book:
             if fake.layout is torch.strided:
                 self._kept.append(unwrapped(fake).untyped_storage())
 
+    def mark(self) -> tuple[object, ...]:
+        """What `forget` goes back to."""
+        return tuple(copy(getattr(self, name)) for name in _FORGOTTEN)
+
+    def forget(self, mark: tuple[object, ...]) -> None:
+        """Be as at a mark: what was met since then is met again.  Storages are kept."""
+        for name, then in zip(_FORGOTTEN, mark, strict=True):
+            setattr(self, name, then)
+
     def entry(self, name: str, role: Role, fake: torch.Tensor) -> Value:
         """A value that exists before the program runs."""
         value = self.value(name, fake)
@@ -76,3 +86,6 @@ class Book:
             )
             self._attributes[id(real)] = self.entry(f"self.{name}", role, self.world.tensor(real))
         return self._attributes[id(real)]
+
+
+_FORGOTTEN = ("values", "entries", "storages", "fakes", "owners", "sizes", "_attributes")

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from attrs import define
 from torch import fx
+from torch.utils._pytree import tree_leaves
 
-from passes.program import Value
+from passes.program import ResultEffect, Value
+
+
+class Missing:
+    """Stands for a tensor, or for all that a node came to, which fake execution could not
+    produce."""
+
+    def __repr__(self) -> str:
+        return "<not computed>"
+
+
+MISSING = Missing()
 
 
 @define(eq=False)
@@ -17,6 +30,15 @@ class Bound:
 
     result: object
     values: tuple[Value, ...]
+
+
+@define(eq=False)
+class Made:
+    """An input of a sub-graph that the operator makes: the effects it has on the operands."""
+
+    result: object
+    effects: tuple[ResultEffect, ...]
+    operands: tuple[Value, ...] = ()
 
 
 Env = Mapping[fx.Node, Bound]
@@ -49,6 +71,37 @@ def bound(argument: object, env: Env) -> Bound:
     return Bound(evaluated(argument, env), tuple(leaf_values(argument, env)))
 
 
+def leaves_of(result: object) -> list[torch.Tensor | None]:
+    """The tensor leaves of a result in pytree order; None for one that is missing."""
+    return [
+        leaf if isinstance(leaf, torch.Tensor) else None
+        for leaf in tree_leaves(result)
+        if leaf is MISSING or isinstance(leaf, torch.Tensor)
+    ]
+
+
 def leaf_names(name: str, count: int) -> Sequence[str]:
     """Names for the tensor leaves of one result: its own, or numbered if there are many."""
     return [name] if count == 1 else [f"{name}[{number}]" for number in range(count)]
+
+
+def rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:
+    """From here on, whoever uses this tensor object reads the new value."""
+    for node, known in env.items():
+        leaves = leaves_of(known.result)
+        if any(leaf is tensor for leaf in leaves):
+            values = [
+                new if leaf is tensor else value
+                for leaf, value in zip(leaves, known.values, strict=True)
+            ]
+            env[node] = Bound(known.result, tuple(values))
+
+
+def comes_from_outside(tensor: torch.Tensor, env: Env) -> bool:
+    """Whether a sub-graph was handed this tensor object, or has it as an attribute."""
+    return any(
+        leaf is tensor
+        for node, known in env.items()
+        if node.op in ("placeholder", "get_attr")
+        for leaf in leaves_of(known.result)
+    )

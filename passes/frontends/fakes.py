@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -114,6 +114,21 @@ def tensors_in(result: object) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
 
+class Undeciding(ShapeEnv):
+    """Symbols about which nothing is learned from what a program asserts.
+
+    An assertion inside a branch holds in that branch only, and symbols know no branches.
+    """
+
+    # Any: the signature is torch's.
+    def guard_or_defer_runtime_assert(  # type: ignore[override]  # torch's has a cache
+        self, orig_expr: Any, msg: str, fx_node: Any = None
+    ) -> bool:
+        if self._maybe_evaluate_static(orig_expr) is None:
+            return True
+        return super().guard_or_defer_runtime_assert(orig_expr, msg, fx_node)
+
+
 class World:
     """One fake mode, and the way into it for state and inputs.
 
@@ -125,10 +140,11 @@ class World:
     def __init__(self, device: torch.device | None = None, data_decides: bool = True) -> None:
         self.mode = FakeTensorMode(
             allow_non_fake_inputs=False,
-            shape_env=ShapeEnv() if data_decides else None,
+            shape_env=Undeciding() if data_decides else None,
             static_shapes=True,
         )
         self.device = device
+        self.layouts: set[object] = set()  # symbols that are strides no size tells
         self._meta_bases: dict[int, torch.Tensor] = {}
         self._alive: list[object] = []
         self._memo: dict[int, object] = {}
@@ -261,6 +277,38 @@ class World:
                 f"a {type(real).__qualname__} cannot be copied ({type(error).__name__}: {error}), "
                 "and analysis runs copies of modules, never the user's own"
             ) from error
+
+    @property
+    def is_symbolic(self) -> bool:
+        """Whether there is anything here that only a run decides."""
+        env = self.mode.shape_env
+        return env is not None and bool(
+            env.unbacked_symint_counter or env.unbacked_symfloat_counter
+        )
+
+    def unknown_size(self) -> torch.SymInt:
+        """A size that only the run decides."""
+        env = self.mode.shape_env
+        assert env is not None
+        with env.ignore_fresh_unbacked_symbols():
+            size = env.create_unbacked_symint()
+        env._constrain_range_for_size(size.node.expr)
+        return size
+
+    def laid_out(
+        self,
+        tensor: torch.Tensor,
+        shape: Sequence[int | torch.SymInt],
+        stride: Sequence[int | torch.SymInt],
+        offset: int | torch.SymInt,
+        nbytes: int | torch.SymInt,
+    ) -> torch.Tensor:
+        """A new fake of the dtype and device of a tensor, on a storage of its own."""
+        with self.mode:
+            storage = torch.empty(nbytes, dtype=torch.uint8, device=tensor.device)
+            fake = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+            fake.set_(storage.untyped_storage(), 0, (0,), (1,))
+            return fake.as_strided(shape, stride, offset)
 
     def like(self, tensor: torch.Tensor) -> torch.Tensor:
         """A new fake of the same type with a storage of its own."""

@@ -20,15 +20,29 @@ from typing import Any
 import torch
 from attrs import define, field
 from torch import fx, nn
-from torch._ops import HigherOrderOperator, OpOverload
-from torch.utils._pytree import tree_map
+from torch._C import DispatchKey
+from torch._ops import HigherOrderOperator
+from torch.utils._pytree import tree_leaves
 
-from passes.errors import CaptureError, ProgramError
+from passes.errors import CaptureError
+from passes.frontends import assumed
+from passes.frontends.bodies import Regions
 from passes.frontends.book import Book
-from passes.frontends.declared import anything, declared, result_count
-from passes.frontends.env import Bound, bound, evaluated, leaf_names, leaf_values
+from passes.frontends.choices import Answer, Choices, depends_on_sizes, hides
+from passes.frontends.declared import anything
+from passes.frontends.env import (
+    MISSING,
+    Bound,
+    Made,
+    bound,
+    comes_from_outside,
+    evaluated,
+    leaf_names,
+    leaf_values,
+    leaves_of,
+    rename,
+)
 from passes.frontends.fakes import (
-    World,
     module_tensors,
     nbytes_of,
     storage_of,
@@ -46,48 +60,52 @@ from passes.frontends.nodes import (
     target_name,
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
-from passes.frontends.regions import REGION_OPERATORS, Regions
+from passes.frontends.regions import EAGER, builder_of
 from passes.program import (
     AliasOf,
     Effects,
-    Entry,
     Fresh,
-    Kept,
-    OneOf,
     Op,
     OpKind,
     Origin,
-    Program,
     ResultEffect,
     Role,
     SameAs,
+    Unknown,
     Value,
 )
 
 
-class Missing:
-    """Stands for a result that fake execution could not produce."""
-
-    def __repr__(self) -> str:
-        return "<not computed>"
-
-
-MISSING = Missing()
-
-
 @define(eq=False)
 class Walk:
-    """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end."""
+    """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end.
+
+    `missing`: something could not be computed.  `dynamic`: the capture has dynamic dimensions;
+    `sized` are nodes that return an operand or a copy as these decide.
+    """
 
     book: Book
     phases: Mapping[fx.Node, str] = field(factory=dict)
     observer: Observer = field(factory=Observer)
+    choices: Choices = field(factory=Choices)
+    missing: bool = False
+    dynamic: bool = False
+    sized: list[str] = field(factory=list)
     ops: int = 0
+
+    def mark(self) -> tuple[object, int]:
+        """What `forget` goes back to."""
+        return self.book.mark(), self.ops
+
+    def forget(self, mark: tuple[Any, int]) -> None:
+        """Be as at a mark, to walk the ops since then again."""
+        known, self.ops = mark
+        self.book.forget(known)
 
     # -- graphs ------------------------------------------------------------------------
 
     def graph(
-        self, module: fx.GraphModule, inputs: Sequence[Bound], path: tuple[str, ...]
+        self, module: fx.GraphModule, inputs: Sequence[Bound | Made], path: tuple[str, ...]
     ) -> tuple[tuple[Op, ...], Bound]:
         """Walk one graph: `(its ops, what it returns)`."""
         env: dict[fx.Node, Bound] = {}
@@ -96,12 +114,16 @@ class Walk:
         returned = Bound(None, ())
         for node in module.graph.nodes:
             if node.op == "placeholder":
-                env[node] = next(given)
-                op = self.make(node, path, OpKind.INPUT, (), env[node].values, Effects())
+                found = next(given)
+                if isinstance(found, Made):
+                    op, env[node] = self.made(node, path, found)
+                else:
+                    env[node] = found
+                    op = self.make(node, path, OpKind.INPUT, (), found.values, Effects())
             elif node.op == "get_attr":
                 op, env[node] = self.get_attr(node, module, path)
             elif node.op == "output":
-                returned = self.returned(node, env)
+                returned = bound(node.args[0], env)
                 operands = tuple(dict.fromkeys(returned.values))
                 reads = frozenset(range(len(operands)))
                 op = self.make(node, path, OpKind.OUTPUT, operands, (), Effects(reads=reads))
@@ -146,6 +168,16 @@ class Walk:
             node=node,
         )
 
+    def made(self, node: fx.Node, path: tuple[str, ...], found: Made) -> tuple[Op, Bound]:
+        """The op for an input of a sub-graph that the operator makes itself."""
+        values = self.book.leaves("/".join((*path, node.name)), leaves_of(found.result))
+        reads = frozenset(range(len(found.operands)))
+        unknown = any(isinstance(effect, Unknown) for effect in found.effects)
+        origin = Origin.DECLARED if unknown else Origin.OBSERVED
+        effects = Effects(found.effects, reads, origin=origin)
+        op = self.make(node, path, OpKind.CALL, found.operands, values, effects)
+        return op, Bound(found.result, values)
+
     def get_attr(
         self, node: fx.Node, module: fx.GraphModule, path: tuple[str, ...]
     ) -> tuple[Op, Bound]:
@@ -162,10 +194,6 @@ class Walk:
         op = self.make(node, path, OpKind.ATTRIBUTE, (source,), (value,), effects)
         return op, Bound(fake, (value,))
 
-    def returned(self, node: fx.Node, env: Mapping[fx.Node, Bound]) -> Bound:
-        """What a graph returns, with one value per tensor leaf."""
-        return bound(node.args[0], env)
-
     # -- calls -------------------------------------------------------------------------
 
     def call(
@@ -180,16 +208,19 @@ class Walk:
             operands += env[argument].values
         target = node.target
         if isinstance(target, HigherOrderOperator):
-            build = REGION_OPERATORS.get(target.__name__)
-            if build is None:
-                return self.unobserved(node, path, env, operands)
-            regions = build(self, node, path, env)
-            reads = frozenset(range(len(operands)))
-            effects = Effects(regions.fresh, reads, origin=Origin.FLOW)
-            op = self.make(
-                node, path, OpKind.CALL, tuple(operands), regions.values, effects, (), regions
-            )
-            return op, Bound(regions.result, regions.values)
+            build = builder_of(target, node, env)
+            if build is not None:
+                regions = build(self, node, path, env)
+                reads = frozenset(range(len(operands)))
+                effects = Effects(regions.fresh, reads, origin=Origin.FLOW)
+                if not regions.known:
+                    effects = anything(len(operands), [None] * len(regions.values))
+                op = self.make(
+                    node, path, OpKind.CALL, tuple(operands), regions.values, effects, (), regions
+                )
+                return op, Bound(regions.result, regions.values)
+            if target.__name__ not in EAGER:
+                return assumed.unobserved(self, node, path, env, operands)
 
         if target is LOST_ASSIGNMENT:
             raise CaptureError(
@@ -209,20 +240,30 @@ class Walk:
         elif node.op == "call_method":
             name = str(target)
             run = lambda self_, *args, **kwargs: getattr(self_, name)(*args, **kwargs)  # noqa: E731
+        elif isinstance(target, HigherOrderOperator):
+            run = target.py_kernels.get(DispatchKey.CompositeExplicitAutograd, target)
         else:
             run = target  # type: ignore[assignment]  # call_function: it is callable
 
         args, kwargs = evaluated(node.args, env), evaluated(node.kwargs, env)
-        if any(env[n].result is MISSING for n in node.all_input_nodes):
-            return self.unobserved(node, path, env, operands)
+        if self.missing and any(leaf is MISSING for leaf in tree_leaves((args, kwargs))):
+            source = node.args[0]
+            if (
+                target is operator.getitem
+                and isinstance(args[1], int)
+                and env[source].result is not MISSING  # type: ignore[index]  # a node
+            ):
+                return assumed.part(self, node, path, env[source], args)  # type: ignore[index]  # as above
+            return assumed.unobserved(self, node, path, env, operands)
         before = attributes_of(run) if isinstance(run, nn.Module) else {}
         try:
-            result, seen = self.observer.watch(lambda: run(*args, **kwargs))
+            with self.choices if hides(node) else contextlib.nullcontext():
+                result, seen = self.observer.watch(lambda: run(*args, **kwargs))
         except CANNOT_RUN:
-            return self.unobserved(node, path, env, operands)
+            return assumed.unobserved(self, node, path, env, operands)
         except Exception as error:
             if is_about_fakes(error):
-                return self.unobserved(node, path, env, operands)
+                return assumed.unobserved(self, node, path, env, operands)
             raise CaptureError(explain(node, error)) from error
         if before and attributes_of(run) != before:  # type: ignore[arg-type]  # a module
             raise CaptureError(
@@ -232,7 +273,17 @@ class Walk:
             )
         if isinstance(node.target, str) or not is_torchs(node.target):
             self.find_hidden(node)
-        return self.observed(node, path, env, operands, given_out(node, env, result), seen)
+        result = given_out(node, env, result)
+        if self.book.world.is_symbolic:
+            guess = self.choices.answer(node, (args, kwargs), result)
+            if guess is Answer.ANYTHING:
+                return assumed.opaque(self, node, path, operands, result)
+            if guess is Answer.EITHER:
+                return assumed.either(self, node, path, operands, result)
+            result = assumed.as_laid_out(self, operands, result)
+        if self.dynamic and depends_on_sizes(node, (args, kwargs), result):
+            self.sized.append("/".join((*path, node.name)))
+        return self.observed(node, path, env, operands, result, seen)
 
     def find_hidden(self, node: fx.Node) -> None:
         """Tensors that a node used though nobody gave them to it exist at entry."""
@@ -275,7 +326,7 @@ class Walk:
             for fake in (*leaves, *(self.book.fakes.get(operand.index) for operand in operands))
         )
         if seen.opaque or not strided:
-            return self.opaque(node, path, operands, result)
+            return assumed.opaque(self, node, path, operands, result)
         if seen is not QUIET or "out" in node.kwargs:
             out = (
                 self.book.storages.get(v.index) for v in leaf_values(node.kwargs.get("out"), env)
@@ -312,15 +363,15 @@ class Walk:
         for tensor in {id(t): t for t in seen.moved}.values():
             stale = [n for n, v in enumerate(operands) if self.book.fakes.get(v.index) is tensor]
             if stale and self.book.storages[operands[stale[0]].index] != storage_of(tensor):
-                if path:
+                if path and comes_from_outside(tensor, env):
                     raise CaptureError(
-                        f"node {name} gives a tensor another storage inside a sub-graph; which "
-                        "one the outer graph sees afterwards cannot be followed"
+                        f"node {name} gives a tensor from outside of its sub-graph another "
+                        "storage; which one the outer graph sees afterwards cannot be followed"
                     )
                 old = operands[stale[0]]
                 new = begin(f"{old.name}@{node.name}", tensor)
                 renames.append((stale[0], new))
-                _rename(env, tensor, new)
+                rename(env, tensor, new)
         op = self.make(
             node,
             path,
@@ -339,19 +390,6 @@ class Walk:
         )
         return op, Bound(result, values)
 
-    def opaque(
-        self, node: fx.Node, path: tuple[str, ...], operands: list[Value], result: object
-    ) -> tuple[Op, Bound]:
-        """The op for a node whose storages fake tensors do not show: sparse, quantized."""
-        leaves = tensors_in(result)
-        names = leaf_names("/".join((*path, node.name)) if path else node.name, len(leaves))
-        values = tuple(
-            [self.book.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
-        )
-        effects = anything(len(operands), [nbytes_of(leaf) for leaf in leaves])
-        op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
-        return op, Bound(result, values)
-
     def resized(
         self, written: Iterable[int], positions: Mapping[int, list[int]]
     ) -> Iterator[tuple[int, int | None]]:
@@ -362,134 +400,3 @@ class Walk:
             if now != self.book.sizes[identity]:
                 self.book.sizes[identity] = now
                 yield position, now
-
-    def unobserved(
-        self,
-        node: fx.Node,
-        path: tuple[str, ...],
-        env: dict[fx.Node, Bound],
-        operands: list[Value],
-    ) -> tuple[Op, Bound]:
-        """The op for a node that cannot run on fakes: what its schema declares."""
-        result: object = MISSING
-        recorded = node.meta.get("val", node.meta.get("example_value"))
-        if recorded is not None:
-            with contextlib.suppress(CaptureError):
-                result = tree_map(
-                    lambda leaf: (
-                        self.book.world.apart(leaf) if isinstance(leaf, torch.Tensor) else leaf
-                    ),
-                    recorded,
-                )
-        if result is MISSING:
-            count = result_count(node.target)
-            leaves: list[torch.Tensor | None] = [None] * (1 if count is None else count)
-        else:
-            leaves = list(tensors_in(result))
-        name = "/".join((*path, node.name)) if path else node.name
-        names = leaf_names(name, len(leaves))
-        values = tuple(
-            [self.book.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
-        )
-        sizes = [None if leaf is None else nbytes_of(leaf) for leaf in leaves]
-        effects = self.declared(node, env, operands, sizes)
-        op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
-        return op, Bound(result, values)
-
-    def declared(
-        self,
-        node: fx.Node,
-        env: Mapping[fx.Node, Bound],
-        operands: Sequence[Value],
-        sizes: Sequence[int | None],
-    ) -> Effects:
-        """Effects from the node's schema; anything where it has none."""
-        place = {value: number for number, value in enumerate(operands)}
-        if node.target is operator.getitem:
-            parts = tuple(AliasOf((number,)) for number in place.values())
-            answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
-            return Effects((answers,) * len(sizes), origin=Origin.DECLARED)
-        if not isinstance(node.target, OpOverload):
-            return anything(len(operands), sizes)
-        names = [argument.name for argument in node.target._schema.arguments]
-        given = {**dict(zip(names, node.args)), **node.kwargs}  # noqa: B905  # rest by name
-        positions = {
-            name: [place[value] for value in leaf_values(argument, env)]
-            for name, argument in given.items()
-        }
-        return declared(node.target, positions, len(operands), sizes, given)
-
-
-def _rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:
-    """From here on, whoever uses this tensor object reads the new value."""
-    for node, known in env.items():
-        leaves = tensors_in(known.result)
-        if any(leaf is tensor for leaf in leaves):
-            values = [
-                new if leaf is tensor else value
-                for leaf, value in zip(leaves, known.values, strict=True)
-            ]
-            env[node] = Bound(known.result, tuple(values))
-
-
-def program_of(
-    module: fx.GraphModule,
-    inputs: Sequence[tuple[Role, str, object]],
-    world: World,
-    *,
-    name: str,
-    capture: str,
-    sharing: str,
-    notes: Sequence[str] = (),
-    phases: Mapping[fx.Node, str] | None = None,
-    kept: Sequence[tuple[int, Role, str]] = (),
-) -> Program:
-    """The program of a graph whose placeholders get `(role, name, fake)` inputs in order.
-
-    `phases` are of nodes of a training step, `kept` the positions of outputs with what they
-    are to the caller.
-    """
-    book = Book(world)
-    walk = Walk(book, phases or {})
-    bound = []
-    for role, label, fake in inputs:
-        leaves = tensors_in(fake)
-        names = leaf_names(label, len(leaves))
-        values = [
-            walk.book.entry(name, role, leaf) for name, leaf in zip(names, leaves, strict=True)
-        ]
-        bound.append(Bound(fake, tuple(values)))
-    for child in module.modules():
-        # State becomes fake before anything runs, while no mode is active.
-        for tensor in module_tensors(child).values():
-            world.tensor(tensor)
-    for node in module.graph.nodes:
-        if node.op == "call_module":
-            world.module(module.get_submodule(node.target))
-    grad = torch.is_grad_enabled()
-    depth = torch._C._functorch.get_dynamic_layer_stack_depth()
-    try:
-        with torch.no_grad(), world.mode, walk.observer:
-            ops, returned = walk.graph(module, bound, ())
-    except ProgramError:
-        raise
-    except Exception as error:
-        raise CaptureError(
-            f"{name} has something that analysis does not expect, after op {walk.ops}: "
-            f"{type(error).__name__}: {error}. Please report it"
-        ) from error
-    finally:
-        # A graph may contain nodes that switch these, and end between them.
-        torch.set_grad_enabled(grad)
-        torch._C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
-    return Program(
-        name=name,
-        capture=capture,
-        ops=ops,
-        entry=Entry(tuple(book.entries), sharing),
-        outputs=returned.values,
-        values=tuple(book.values),
-        notes=tuple(notes),
-        graph=module,
-        kept=tuple([Kept(returned.values[number], role, name) for number, role, name in kept]),
-    )

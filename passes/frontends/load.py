@@ -28,7 +28,7 @@ from passes.errors import CaptureError, TrustError
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
 from passes.frontends.fakes import World, module_tensors
-from passes.frontends.fx import program_of
+from passes.frontends.whole import program_of
 from passes.program import Program, Role
 
 _ROLES = {
@@ -154,9 +154,14 @@ def _from_exported(
             real = exported.constants.get(str(spec.target))
         label = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target or node.name)
         inputs.append((_ROLES[spec.kind], label, world.value(real)))
-    if any(_is_symbolic(node.meta.get("val")) for node in placeholders):
+    sizes = [
+        size
+        for node, (_, label, value) in zip(placeholders, inputs, strict=True)
+        for size in _dynamic_sizes(label, node.meta.get("val"), value)
+    ]
+    if sizes:
         source = "the example inputs" if given is not None else "the sizes it was exported with"
-        notes.append(f"dynamic dimensions are taken at {source}")
+        notes.append(f"dynamic dimensions are taken at {source}: {', '.join(sizes)}")
     mutated = {**signature.buffers_to_mutate, **signature.user_inputs_to_mutate}
     if mutated:
         notes.append(
@@ -238,10 +243,15 @@ def _check_input(name: str, given: object, recorded: object) -> None:
         )
 
 
-def _is_symbolic(value: object) -> bool:
-    return isinstance(value, torch.SymInt) or (
-        isinstance(value, torch.Tensor) and not all(isinstance(s, int) for s in value.shape)
-    )
+def _dynamic_sizes(label: str, recorded: object, value: object) -> Iterator[str]:
+    """The sizes taken for what was recorded as symbols, such as `x.shape[0] = 4`."""
+    if isinstance(recorded, torch.SymInt):
+        yield f"{label} = {value}"
+    if isinstance(recorded, torch.Tensor) and isinstance(value, torch.Tensor):
+        wanted = list[object](recorded.shape)
+        for number, size in enumerate(value.shape):
+            if not isinstance(wanted[number], int):
+                yield f"{label}.shape[{number}] = {size}"
 
 
 def from_graph(

@@ -117,3 +117,12 @@ def target_name(node: fx.Node) -> str:
     if node.op == "call_function":
         return _shown(node.target)
     return str(node.target)
+
+
+def operator_of(node: fx.Node) -> str:
+    """The bare name of the operator or function that a node calls; '' for a module."""
+    if isinstance(node.target, OpOverload):
+        return node.target._schema.name.rpartition("::")[2]
+    if node.op == "call_module":
+        return ""
+    return node.target if isinstance(node.target, str) else node.target.__name__

@@ -6,116 +6,62 @@ analysis, forward and backward, follows from that.  What the run does:
     wrapper      body(operands) -> results: autocast, set_grad_enabled, checkpoint, ...
     cond         one of two bodies, on the same operands; the results are the branch's
                  own, so a branch that returns a view of an operand returns an alias
-    while_loop   cond(carried, extra), then body(carried, extra) -> carried, and again;
-                 the results are the last body's own, or clones of the operands where
-                 the body never ran
+    loops        see `loops`
 
-A loop's bodies are walked with new tensors for what is carried: what one iteration shows
-must hold for every other.
+What the run decides, it decides here: which branch, how often.  Where two branches
+return other numbers or sizes, later ops get unknown ones (`undecided`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from attrs import frozen
 from torch import fx
+from torch._higher_order_ops.flex_attention import sdpa_dense
+from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_map
 
-from dataflow import CopyKind
 from passes.errors import CaptureError
-from passes.frontends.env import Bound, Env, bound
-from passes.frontends.fakes import nbytes_of, storage_of, tensors_in
-from passes.program import Fresh, Region, RegionFlow, ResultEffect, Value, ValueCopy
+from passes.frontends.bodies import Builder, Entered, Regions, body_of, enter, exits, keep_layouts
+from passes.frontends.env import MISSING, Bound, Env, Made, bound, leaves_of
+from passes.frontends.fakes import World, nbytes_of, storage_of, tensors_in
+from passes.frontends.loops import map_, scan, while_loop
+from passes.frontends.undecided import Join, recorded, stand_in
+from passes.program import AliasOf, Fresh, RegionFlow, Unknown
 
 if TYPE_CHECKING:
     from passes.frontends.fx import Walk
-
-
-@frozen(eq=False)
-class Regions:
-    """The bodies of one op, walked.
-
-    `result` is what the op evaluates to, `values` its tensor leaves; `fresh` has an
-    effect per leaf where the op itself may allocate it, else is empty.
-    """
-
-    regions: tuple[Region, ...]
-    flow: RegionFlow
-    result: object
-    values: tuple[Value, ...]
-    fresh: tuple[ResultEffect, ...] = ()
-
-
-Builder = Callable[["Walk", fx.Node, tuple[str, ...], Env], Regions]
-
-
-def _enter(
-    walk: Walk,
-    name: str,
-    body: fx.GraphModule,
-    arguments: Sequence[Bound],
-    path: tuple[str, ...],
-) -> tuple[Region, Bound, list[ValueCopy]]:
-    """Walk a body: the region, what it returns, and the copies into it."""
-    inputs, copies = [], []
-    placeholders = [node for node in body.graph.nodes if node.op == "placeholder"]
-    if len(placeholders) != len(arguments):
-        raise CaptureError(
-            f"sub-graph {name} of {'/'.join(path)} takes {len(placeholders)} inputs and is "
-            f"given {len(arguments)}"
-        )
-    for node, argument in zip(placeholders, arguments, strict=True):
-        leaves = tensors_in(argument.result)
-        values = walk.book.leaves("/".join((*path, name, node.name)), leaves)
-        inputs.append(Bound(argument.result, values))
-        copies += [
-            ValueCopy(source, target, CopyKind.ENTER)
-            for source, target in zip(argument.values, values, strict=True)
-        ]
-    ops, returned = walk.graph(body, inputs, (*path, name))
-    region = Region(
-        name=name,
-        inputs=tuple(value for bound in inputs for value in bound.values),
-        ops=ops,
-        outputs=returned.values,
-    )
-    return region, returned, copies
-
-
-def _body(argument: object, env: Env) -> fx.GraphModule:
-    body = env[argument].result if isinstance(argument, fx.Node) else argument
-    if not isinstance(body, fx.GraphModule):
-        raise CaptureError(f"{argument} should be a sub-graph, and is a {type(body).__name__}")
-    return body
 
 
 def wrapper(
     before: int = 0,
     between: int = 0,
     surroundings: Callable[..., AbstractContextManager[object]] = nullcontext,
+    packed: bool = False,
 ) -> Builder:
     """An operator that runs one body once.
 
     Its arguments are: `before` ones, which go to `surroundings`, whose context the body
-    runs in; the body; `between` others; the operands.
+    runs in; the body; `between` others; the operands, `packed` in one tuple or not.
     """
 
     def build(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
-        body = _body(node.args[before], env)
-        arguments = [bound(a, env) for a in node.args[before + 1 + between :]]
+        body = body_of(node.args[before], env)
+        operands = node.args[before + 1 + between :]
+        if packed:
+            operands = operands[0] if operands else node.kwargs.get("args", ())  # type: ignore[assignment]
+        assert isinstance(operands, (tuple, list))
+        arguments = [bound(operand, env) for operand in operands]
         with surroundings(*node.args[:before]):
-            region, returned, copies = _enter(walk, "body", body, arguments, (*path, node.name))
-        values = walk.book.leaves("/".join((*path, node.name)), tensors_in(returned.result))
-        copies += [
-            ValueCopy(source, target, CopyKind.EXIT)
-            for source, target in zip(returned.values, values, strict=True)
-        ]
+            entered = enter(walk, "body", body, arguments, (*path, node.name))
+        result = entered.returned.result
+        values = walk.book.leaves("/".join((*path, node.name)), leaves_of(result))
+        copies = [*entered.copies, *exits(entered.returned.values, values)]
         flow = RegionFlow(((None, 0), (0, None)), tuple(copies))
-        return Regions((region,), flow, returned.result, values)
+        return Regions((entered.region,), flow, result, values)
 
     return build
 
@@ -126,84 +72,154 @@ def cond(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     assert isinstance(operands, (tuple, list))
     arguments = [bound(argument, env) for argument in operands]
     inner = (*path, node.name)
-    regions, copies, branches = [], [], []
+    sides = []
     for name, body in (("true", node.args[1]), ("false", node.args[2])):
-        region, returned, entering = _enter(walk, name, _body(body, env), arguments, inner)
-        regions.append(region)
-        copies += entering
-        branches.append(returned)
-    sides = [tensors_in(branch.result) for branch in branches]
-    if len(sides[0]) != len(sides[1]):
+        sides.append(enter(walk, name, body_of(body, env), arguments, inner))
+        keep_layouts(walk, sides[-1].region)
+    true, false = (side.returned for side in sides)
+    if len(true.values) != len(false.values):
         raise CaptureError(f"the branches of {node.name} return different numbers of tensors")
-    # Where the branches return different storages, later ops must not take the result for
-    # either of them: a tensor of its own stands for "one of the two".
-    leaves = [
-        true if storage_of(true) == storage_of(false) else walk.book.world.like(true)
-        for true, false in zip(*sides, strict=True)
-    ]
-    values = walk.book.leaves("/".join((*path, node.name)), leaves)
-    for branch in branches:
-        copies += [
-            ValueCopy(source, target, CopyKind.EXIT)
-            for source, target in zip(branch.values, values, strict=True)
-        ]
+    # Later ops must not take the result for either side's: a tensor of its own stands for
+    # "one of the two".
+    result = Join(walk.book.world, f"a branch of {'/'.join(inner)}").results(
+        true.result, false.result
+    )
+    values = walk.book.leaves("/".join(inner), leaves_of(result))
+    copies = [copy for side in sides for copy in side.copies]
+    for side in sides:
+        copies += exits(side.returned.values, values)
     flow = RegionFlow(((None, 0), (None, 1), (0, None), (1, None)), tuple(copies))
-    return Regions(tuple(regions), flow, _replaced(branches[0].result, leaves), values)
+    return Regions(tuple(side.region for side in sides), flow, result, values)
 
 
-def while_loop(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
-    """`while_loop(condition, body, carried, extra)`."""
-    carried, extra = node.args[2], node.args[3]
-    assert isinstance(carried, (tuple, list))
-    assert isinstance(extra, (tuple, list))
+def flex_attention(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
+    """`flex_attention(query, key, value, score, mask, scale, options, captured by either)`.
+
+    Its eager implementation is run, with bodies that are walked when it calls them: the mask,
+    then the score, on batches.
+    """
     inner = (*path, node.name)
-    initial = [bound(argument, env) for argument in carried]
-    given = [Bound(_apart(walk, start.result), start.values) for start in initial]
-    given += [bound(argument, env) for argument in extra]
-    check, decided, copies = _enter(walk, "cond", _body(node.args[0], env), given, inner)
-    # The body gets what the condition got, in the same iteration.
-    inputs = iter(check.inputs)
-    held = [Bound(b.result, tuple([next(inputs) for _ in b.values])) for b in given]
-    body, returned, entering = _enter(walk, "body", _body(node.args[1], env), held, inner)
-    copies += entering
+    given = [bound(argument, env) for argument in node.args]
+    query, key, value, score, mask, *scale_and_options = given[:7]
+    captured = given[7:]
+    # Any: what an argument evaluates to is whatever the program computes.
+    call: Callable[..., Any] = sdpa_dense
+    entered: list[Entered] = []
 
-    starts = [value for start in initial for value in start.values]
-    heads = check.inputs[: len(starts)]
-    leaves = [walk.book.world.like(leaf) for leaf in tensors_in(returned.result)]
-    values = walk.book.leaves("/".join((*path, node.name)), leaves)
-    for source, head, result, start in zip(returned.values, heads, values, starts, strict=True):
-        copies += [
-            ValueCopy(source, head, CopyKind.BACK),
-            ValueCopy(source, result, CopyKind.EXIT),
-            ValueCopy(start, result, CopyKind.SKIP),
-        ]
-    return Regions(
-        regions=(check, body),
-        flow=RegionFlow(((None, 0), (0, 1), (1, 0), (0, None)), tuple(copies), held=decided.values),
-        result=_replaced(returned.result, leaves),
-        values=values,
-        fresh=tuple(Fresh(nbytes_of(leaf)) for leaf in leaves),
+    def walked(name: str, body: object, bounds: Bound) -> Callable[..., object]:
+        assert isinstance(body, fx.GraphModule)
+        parts = list(bounds.result) if bounds.result else []  # type: ignore[call-overload]  # a tuple
+        values = iter(bounds.values)
+        known = [Bound(p, tuple(next(values) for _ in leaves_of(p))) for p in parts]
+
+        def run(*arguments: object) -> object:
+            own = [given_by_run(walk, a) for a in arguments[: len(arguments) - len(known)]]
+            entered.append(enter(walk, name, body, [*own, *known], inner))
+            return entered[-1].returned.result
+
+        return run
+
+    nothing = Bound((), ())
+    score_captured, mask_captured = (*captured, nothing, nothing)[:2]
+    assert isinstance(mask.result, tuple)
+    result = call(
+        query.result,
+        key.result,
+        value.result,
+        walked("score", score.result, score_captured),
+        (*mask.result[:-1], walked("mask", mask.result[-1], mask_captured)),
+        *[option.result for option in scale_and_options],
+        score_captured.result,
+        mask_captured.result,
+    )
+    values = walk.book.leaves("/".join(inner), leaves_of(result))
+    flow = RegionFlow(
+        ((None, 0), (0, 1), (1, None)),
+        tuple(copy for body in entered for copy in body.copies),
+        held=entered[0].returned.values,
+    )
+    fresh = tuple(Fresh(nbytes_of(leaf)) for leaf in tensors_in(result))
+    return Regions(tuple(body.region for body in entered), flow, result, values, fresh)
+
+
+def given_by_run(walk: Walk, tensor: object) -> Made:
+    """An input of a body that the operator's implementation makes, or handed out before."""
+    assert isinstance(tensor, torch.Tensor)
+    owner = walk.book.owners.get(storage_of(tensor))
+    if owner is None:
+        return Made(tensor, (Fresh(nbytes_of(tensor)),))
+    return Made(tensor, (AliasOf((0,)),), (owner,))
+
+
+def unlisted(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
+    """An operator that nothing is known about: it may do anything, with its bodies too."""
+    inner = (*path, node.name)
+    world = walk.book.world
+    operands = tuple(value for other in node.all_input_nodes for value in env[other].values)
+    regions = []
+    for number, body in enumerate(bodies_in(node, env)):
+        made = []
+        for placeholder in body.graph.nodes:
+            if placeholder.op == "placeholder":
+                result = recorded_by(placeholder, world)
+                effects = tuple(Unknown(None) for _ in leaves_of(result))
+                made.append(Made(result, effects, operands))
+        walk.missing = True
+        regions.append(enter(walk, f"body{number}", body, made, inner).region)
+    result = recorded_by(node, world)
+    values = walk.book.leaves("/".join(inner), leaves_of(result))
+    places = [None, *range(len(regions))]
+    control = tuple((a, b) for a in places for b in places)
+    return Regions(tuple(regions), RegionFlow(control, ()), result, values, known=False)
+
+
+def recorded_by(node: fx.Node, world: World) -> object:
+    """What a capture recorded for a node, on storages nothing is known of."""
+    found = node.meta.get("val", node.meta.get("example_value"))
+    if found is None:
+        return MISSING
+    return tree_map(
+        lambda leaf: stand_in(leaf, world) if isinstance(leaf, torch.Tensor) else leaf,
+        recorded(found, world),
     )
 
 
-def _apart(walk: Walk, result: object) -> object:
-    return _replaced(result, [walk.book.world.like(leaf) for leaf in tensors_in(result)])
+def bodies_in(node: fx.Node, env: Env) -> list[fx.GraphModule]:
+    """The graphs among the arguments of a node."""
+    found = [env[other].result for other in node.all_input_nodes]
+    return [body for body in found if isinstance(body, fx.GraphModule)]
 
 
-def _replaced(result: object, leaves: Sequence[torch.Tensor]) -> object:
-    """A result with its tensor leaves replaced in order."""
-    rest = iter(leaves)
-    return tree_map(lambda leaf: next(rest) if isinstance(leaf, torch.Tensor) else leaf, result)
+def builder_of(target: HigherOrderOperator, node: fx.Node, env: Env) -> Builder | None:
+    """What walks the bodies of a node; None if it has none."""
+    if target.__name__ in REGION_OPERATORS:
+        return REGION_OPERATORS[target.__name__]
+    return unlisted if bodies_in(node, env) else None
 
+
+EAGER = frozenset(
+    "auto_functionalized auto_functionalized_v2 with_effects out_dtype flat_apply".split()
+)
+"""Operators around another operator, whose eager implementation can be run and watched."""
 
 REGION_OPERATORS: Mapping[str, Builder] = {
     "cond": cond,
-    "while_loop": while_loop,
+    "while_loop": while_loop(),
+    "while_loop_stack_output": while_loop(stacked=True),
+    "scan": scan,
+    "map_impl": map_,
     "wrap_with_autocast": wrapper(before=4, surroundings=torch.autocast),
     # Gradient mode changes neither storages nor writes.
     "wrap_with_set_grad_enabled": wrapper(before=1, surroundings=lambda _: nullcontext()),
     "tag_activation_checkpoint": wrapper(),
+    "wrap_activation_checkpoint": wrapper(),
+    "wrap": wrapper(),
+    "invoke_quant": wrapper(),
     "invoke_subgraph": wrapper(between=1),
+    "hints_wrapper": wrapper(packed=True),
+    "strict_mode": wrapper(packed=True),
+    "run_const_graph": wrapper(packed=True),
+    "flex_attention": flex_attention,
 }
-"""Operators whose regions are walked.  Any other operator with sub-graphs may do
-anything, and is counted."""
+"""Operators whose regions are known.  Any other operator with sub-graphs may do anything,
+and is counted."""

@@ -28,10 +28,10 @@ from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
 from passes.frontends.capture import first_line, quiet, user_place
 from passes.frontends.fakes import World, module_tensors
-from passes.frontends.fx import program_of
 from passes.frontends.held import Held, Sources
 from passes.frontends.load import FROM_EXAMPLES, device_for
 from passes.frontends.recorder import Recorder
+from passes.frontends.whole import program_of
 from passes.program import Program, Role
 
 ZeroGrad = Literal["set_to_none", "to_zero", "never"]

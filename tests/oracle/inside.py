@@ -6,6 +6,9 @@ too, with what torch's own implementations hold while a sub-graph runs:
     any operator   its operands, to the end; the inputs of a sub-graph, as long as that runs
     while_loop     what it carries, and the last answer of its condition, while the body runs
     zero times     a while_loop that never runs its body returns clones
+    stack_output   besides, what every iteration returned, until it is stacked in the end
+    scan           what it carries; the parts of the first and the last iteration; the stacks
+    map            what every iteration returned, until it is stacked in the end
     otherwise      the results are the sub-graph's own
 
 Like `run.py` it predicts nothing, and shares no code with the analyses it is the judge of.
@@ -21,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.flex_attention import sdpa_dense
 from torch._ops import HigherOrderOperator
 from torch.fx import GraphModule, Node
 
@@ -39,7 +43,7 @@ class Instance:
     `began` and `ended` number the moments of the run: what an op's sub-graphs did lies between.
     `storages` are those of its tensor leaves.  `written` has the storages there before it of which
     it, or an op inside it, bumped a version or changed bytes; `changed` only the latter.  `alive`
-    is the bytes held, at its end, in storages that are not entry storages.
+    is the bytes held, at its end or when it stacks, in storages that are not entry storages.
     """
 
     op: str
@@ -117,6 +121,7 @@ class _Inside:
         self.times: dict[tuple[str, Iterations], int] = {}
         self.frames: list[_Frame] = []
         self.moment = 0
+        self.high = 0
         self.result: object = None
         self.sizes: list[int] = []
         self._numbers: dict[int, int] = {}
@@ -185,6 +190,14 @@ class _Inside:
             return _OPERATORS[target.__name__](self, args, tuple(name.split("/")), loops)
         return target(*args, **kwargs)
 
+    def stack(self, every: Sequence[Any]) -> tuple[Any, ...]:
+        """What all iterations returned, stacked, and counted while both are held."""
+        parts = list(zip(*every, strict=True))
+        stacks = tuple(None if part[0] is None else torch.stack(part) for part in parts)
+        with self.frame(stacks):
+            self.high = max(self.high, self.alive())
+        return stacks
+
     @contextmanager
     def frame(self, *held: object) -> Iterator[_Frame]:
         """Objects that are held from here on, and until it is left."""
@@ -214,8 +227,11 @@ class _Inside:
             number: _bytes(self._kept[number]).clone()
             for number in {self.number(tensor) for tensor in _tensors(*operands)}
         }
-        versions = {key: tensor._version for key, (tensor, _) in self._known.items()}
+        versions = {
+            key: (tensor._version, self.number(tensor)) for key, (tensor, _) in self._known.items()
+        }
         inside = self.moment
+        self.high = 0
         result = frame.env[node] = run()
         changed = {
             number
@@ -223,8 +239,8 @@ class _Inside:
             if not torch.equal(old, _bytes(self._kept[number]))
         }
         bumped = {
-            self._known[key][1]
-            for key, version in versions.items()
+            number
+            for key, (version, number) in versions.items()
             if self._known[key][0]._version != version
         }
         if self.moment > inside:
@@ -246,8 +262,9 @@ class _Inside:
             storages=storages,
             written=there & (changed | bumped),
             changed=there & changed,
-            alive=self.alive(),
+            alive=max(self.alive(), self.high),
         )
+        self.high = 0
         self.instances.setdefault(name, []).append(instance)
         return result
 
@@ -359,6 +376,65 @@ def _while_loop(run: _Inside, args: Any, path: tuple[str, ...], loops: Iteration
     return carried
 
 
+def _stacked_loop(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
+    condition, body, start, extra = args
+    loop, carried, more = "/".join(path), tuple(start), tuple(extra)
+    every: list[tuple[Any, ...]] = []
+    with run.frame(None, carried, every) as frame:
+        while True:
+            now = (*loops, (loop, len(every)))
+            again = run.body(condition, (*carried, *more), (*path, "cond"), now)
+            frame.held[0] = again
+            if not again:
+                break
+            carried = run.body(body, (*carried, *more), (*path, "body"), now)
+            frame.held[1] = carried
+            every.append(carried)
+        run.times[loop, loops] = len(every)
+        if not every:
+            return tuple(one.unsqueeze(0).clone() for one in carried)
+        return run.stack(every)
+
+
+def _scan(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
+    body, carried, operands, extra = args
+    loop, count, carries = "/".join(path), len(operands[0]), len(carried)
+    stacks: list[Any] = []
+    # As in `generic_scan`: the parts of the first iteration, and of the last, live on.
+    with run.frame(None, None, carried, stacks) as frame:
+        for number in range(count):
+            slices = [operand.select(0, number) for operand in operands]
+            now = (*loops, (loop, number))
+            found = run.body(body, (*carried, *slices, *extra), (*path, "body"), now)
+            carried, parts = found[:carries], found[carries:]
+            frame.held[1:3] = parts, carried
+            if number == 0:
+                frame.held[0] = parts
+                stacks += [
+                    None if part is None else torch.empty(count, *part.shape, dtype=part.dtype)
+                    for part in parts
+                ]
+                run.high = max(run.high, run.alive())
+            for stack, part in zip(stacks, parts, strict=True):
+                if part is not None:
+                    stack[number] = part
+    run.times[loop, loops] = count
+    return (*carried, *stacks)
+
+
+def _map(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
+    body, operands, extra = args
+    loop, count = "/".join(path), len(operands[0])
+    every: list[Any] = []
+    with run.frame(every):
+        for number in range(count):
+            slices = [operand[number] for operand in operands]
+            now = (*loops, (loop, number))
+            every.append(run.body(body, (*slices, *extra), (*path, "body"), now))
+        run.times[loop, loops] = count
+        return run.stack(every)
+
+
 def _autocast(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
     with torch.autocast(*args[:4]):
         return run.body(args[4], args[5:], (*path, "body"), loops)
@@ -367,6 +443,28 @@ def _autocast(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations)
 def _grad_mode(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
     with torch.set_grad_enabled(args[0]):
         return run.body(args[1], args[2:], (*path, "body"), loops)
+
+
+def _flex_attention(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
+    query, key, value, score, mask, scale, options, *captured = args
+    # As in `_math_attention_inner`: the mask is there while the scores are worked on.
+    held: list[object] = []
+
+    def batched(name: str, body: object) -> Callable[..., object]:
+        def call(*inputs: object) -> object:
+            with run.frame(held):
+                held.append(run.body(body, inputs, (*path, name), loops))
+            return held[-1]
+
+        return call
+
+    blocks = (*mask[:-1], batched("mask", mask[-1]))
+    eager: Any = sdpa_dense
+    return eager(query, key, value, batched("score", score), blocks, scale, options, *captured)
+
+
+def _packed(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
+    return run.body(args[0], tuple(args[1]), (*path, "body"), loops)
 
 
 def _checkpoint(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
@@ -380,6 +478,13 @@ def _invoke(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -
 _OPERATORS: Mapping[str, Callable[[_Inside, Any, tuple[str, ...], Iterations], object]] = {
     "cond": _cond,
     "while_loop": _while_loop,
+    "while_loop_stack_output": _stacked_loop,
+    "scan": _scan,
+    "map_impl": _map,
+    "flex_attention": _flex_attention,
+    "hints_wrapper": _packed,
+    "strict_mode": _packed,
+    "invoke_quant": _checkpoint,
     "wrap_with_autocast": _autocast,
     "wrap_with_set_grad_enabled": _grad_mode,
     "tag_activation_checkpoint": _checkpoint,

@@ -189,7 +189,7 @@ def _tensors(*values: object) -> Iterator[Tensor]:
                 continue
             done.add(id(leaf))
             if isinstance(leaf, Tensor):
-                yield leaf
+                yield _batch(leaf)
             elif isinstance(leaf, nn.Module):
                 # A GraphModule's meta is the one place where the tensors are not real.
                 waiting.extend(value for name, value in vars(leaf).items() if name != "meta")
@@ -210,7 +210,14 @@ def _full(cell: types.CellType) -> bool:
 
 
 def _leaves(value: object) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    return [_batch(leaf) for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _batch(tensor: Tensor) -> Tensor:
+    """The tensor that has a storage: the batch of which `vmap` shows one."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 # ------------------------------------------------------------------------------------- the two runs

@@ -14,10 +14,12 @@ reaches the peak.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
+from random import Random
 from typing import Any
 
 import pytest
@@ -26,15 +28,18 @@ from attrs import define
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._higher_order_ops import map as torch_map
+from torch._higher_order_ops import scan as torch_scan
 from torch._higher_order_ops import while_loop as torch_while_loop
 from torch._ops import HigherOrderOperator
 from torch.fx import Graph, GraphModule, Proxy, map_arg
 from torch.fx.proxy import GraphAppendingTracer
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.attention.flex_attention import flex_attention
 from torch.utils import _pytree as pytree
 
 import passes
-from passes import UNKNOWN, Program, Storage, Value
+from passes import UNKNOWN, CaptureError, Program, Storage, Value
 from passes.program import OpKind
 
 from .inside import Inside, Instance, observe_inside
@@ -135,6 +140,8 @@ def check_sound(truth: Truth) -> None:
                     pointees = aliases.pointees(value)
                     assert pointees & claims or UNKNOWN in pointees | claims, f"{op}: {value}"
 
+    if memory.unsized:  # they count as 0 bytes
+        return
     for instance in inside.all_instances:
         claimed = memory.at(program.op(instance.op))
         assert instance.alive <= claimed, (
@@ -200,9 +207,15 @@ class Case:
 
     @functools.cached_property
     def truths(self) -> list[Truth]:
-        program = passes.load(self.source, *self.inputs)
-        assert not program.assumed
-        return [Truth.of(program, observe_inside(self.graph, values)) for values in self.runs]
+        assert not self.program.assumed
+        return [Truth.of(self.program, self.observe(values)) for values in self.runs]
+
+    @functools.cached_property
+    def program(self) -> Program:
+        return passes.load(self.source, *self.inputs)
+
+    def observe(self, values: Sequence[Any]) -> Inside:
+        return observe_inside(self.graph, values)
 
 
 class _Calls(nn.Module):
@@ -313,6 +326,9 @@ def wrapped(operator: str, body: Any, *operands: Proxy) -> Any:
     if operator == "invoke_subgraph":
         between = ("name",)
     inner = _body(body, len(operands))
+    if operator in ("hints_wrapper", "strict_mode"):
+        after: tuple[Any, ...] = ({}, {}) if operator == "hints_wrapper" else ()
+        return call(operator, inner, operands, *after, near=operands[0])
     return call(operator, *before, inner, *between, *operands, near=operands[0])
 
 
@@ -329,7 +345,12 @@ def _as_tuple(result: Any) -> tuple[Any, ...]:
 # ---------------------------------------------------------------------------- the oracle itself
 
 
-BODIES = {"cond": ("true", "false"), "while_loop": ("cond", "body")}
+BODIES = {
+    "cond": ("true", "false"),
+    "while_loop": ("cond", "body"),
+    "while_loop_stack_output": ("cond", "body"),
+    "flex_attention": ("score", "mask"),
+}
 
 
 def _with_probes(
@@ -348,7 +369,11 @@ def _with_probes(
         return copied.get_attr(name)
 
     def add_probe(node: Any) -> None:
-        seen = (node.args, node.kwargs) if node.op == "output" else (node, node.args, node.kwargs)
+        seen: Any = (node, node.args, node.kwargs)
+        if node.op == "output":
+            seen = seen[1:]
+        if node.op == "placeholder":  # all of them are there from the beginning
+            seen = tuple(inputs)
         values = map_arg(seen, env.__getitem__)
         copied.call_function(probe, ("/".join((*path, node.name)), values))
 
@@ -379,14 +404,33 @@ def _with_probes(
 
 
 class _Probe:
-    """Counts the bytes of those storages it was ever shown that are still there."""
+    """Counts the bytes of those storages it was ever shown that are still there, among them
+    what torch's own implementations of loops stack into."""
 
     def __init__(self, entry: set[int]) -> None:
         self.entry = entry
         self.made: dict[int, Any] = {}
         self.alive: dict[str, list[int]] = {}
+        self.high = 0
+
+    @contextlib.contextmanager
+    def stacking(self) -> Iterator[None]:
+        """While this lasts, `torch.empty` and `torch.stack` are looked at too, called by name."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("empty", "stack"):
+                patch.setattr(torch, name, functools.partial(self.made_by, getattr(torch, name)))
+            yield
+
+    def made_by(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        result = function(*args, **kwargs)
+        self.high = max(self.high, self.count(result))
+        return result
 
     def look(self, op: str, values: object) -> None:
+        self.alive.setdefault(op, []).append(max(self.count(values), self.high))
+        self.high = 0
+
+    def count(self, values: object) -> int:
         for tensor in _leaves(values):
             storage = tensor.untyped_storage()
             if storage._cdata not in self.entry and storage._cdata not in self.made:
@@ -394,11 +438,10 @@ class _Probe:
         for address, reference in list(self.made.items()):
             if reference.expired():
                 del self.made[address]
-        alive = sum(
+        return sum(
             torch.UntypedStorage._new_with_weak_ptr(reference.cdata).nbytes()
             for reference in self.made.values()
         )
-        self.alive.setdefault(op, []).append(alive)
 
 
 def torch_s_own(graph: GraphModule, values: Sequence[object]) -> dict[str, list[int]]:
@@ -406,7 +449,7 @@ def torch_s_own(graph: GraphModule, values: Sequence[object]) -> dict[str, list[
     root, copies = _fresh(graph, values)
     entry = {tensor.untyped_storage()._cdata for tensor in _tensors(copies, root)}
     probe = _Probe(entry)
-    with torch.no_grad():
+    with torch.no_grad(), probe.stacking():
         _with_probes(root, graph.graph, (), probe.look)(*copies)
     return probe.alive
 
@@ -414,10 +457,11 @@ def torch_s_own(graph: GraphModule, values: Sequence[object]) -> dict[str, list[
 # ------------------------------------------------------------------------------------- programs
 
 while_op: Any = torch_while_loop  # untyped
+map_op: Any = torch_map  # as above
 CASES: dict[str, Callable[[], Case]] = {}
 WRAPPERS = (
     "invoke_subgraph", "tag_activation_checkpoint", "wrap_with_autocast",
-    "wrap_with_set_grad_enabled",
+    "wrap_with_set_grad_enabled", "hints_wrapper", "invoke_quant", "strict_mode",
 )  # fmt: skip
 
 X, Y = torch.arange(1.0, 17.0).view(4, 4), torch.ones(4, 4)
@@ -601,9 +645,10 @@ def cond_in_cond_views(p: Any, q: Any, x: Any) -> Any:
 @two_branches
 def cond_in_both_sides_of_cond(p: Any, q: Any, x: Any) -> Any:
     def side(count: int) -> Any:
-        return lambda q, a: cond(q, lambda a: a.repeat(count, 1), lambda a: a.repeat(3, 1)[:4], a)[
-            0
-        ][:4]
+        def yes(a: Any) -> Any:
+            return a.repeat(count, 1)[:4]
+
+        return lambda q, a: cond(q, yes, lambda a: a.repeat(3, 1)[:4], a)[0]
 
     return cond(p, side(2), side(4), q, x)[0].sin().cos()
 
@@ -721,7 +766,7 @@ def while_carries_alias(n: Any, x: Any, y: Any) -> Any:
 
 @loops
 def while_carries_views_of_more(n: Any, x: Any, y: Any) -> Any:
-    return while_loop(lambda a: (a.repeat(4, 4)[:4, :4].t(),), n, x + 1)[0].sin().cos()
+    return while_loop(lambda a: (a.repeat(4, 1)[4:8],), n, x + 1)[0].sin().cos()
 
 
 @loops
@@ -842,6 +887,123 @@ def while_with_wrapper(p: Any, n: Any, x: Any) -> Any:
         return (pair[0] + pair[1].view(4, 4),)
 
     return while_loop(body, n, x + 1)[0]
+
+
+# Loops through the first dimension of their operands.
+
+
+def scan(
+    body: Any, start: Sequence[Any], operands: Sequence[Any], extra: Sequence[Any] = ()
+) -> Any:
+    """`body` gets what is carried, the slices and the extra ones; it returns what is carried
+    next, and its parts of the stacks."""
+    inner = _body(body, len(start) + len(operands) + len(extra))
+    return call("scan", inner, list(start), list(operands), tuple(extra), near=operands[0])
+
+
+def map_over(body: Any, operands: Sequence[Any], extra: Sequence[Any] = ()) -> Any:
+    inner = _body(body, len(operands) + len(extra))
+    return call("map_impl", inner, list(operands), list(extra), near=operands[0])
+
+
+fixed = _of([[X, Y]])
+"""A program of two inputs; nothing depends on data."""
+
+
+@fixed
+def scan_sums(x: Any, y: Any) -> Any:
+    found = scan(lambda c, a: ((c + a).sin(), c * 2), [y[0] * 2], [x])
+    return found[0] + found[1].sum(0)
+
+
+@fixed
+def scan_parts_are_views_of_more(x: Any, y: Any) -> Any:
+    found = scan(lambda c, a: (c + a, c.repeat(9)[:4]), [y[0] * 2], [x + 1])
+    return found[0].sin() + found[1].sum(0)
+
+
+@fixed
+def scan_carries_unchanged(x: Any, y: Any) -> Any:
+    found = scan(lambda c, d, a: (c, d + a, a), [y[0] * 2, y[1] * 2], [x])
+    return found[0] + found[2].sum(0)
+
+
+@fixed
+def scan_shifts(x: Any, y: Any) -> Any:
+    found = scan(lambda c, d, a: (d, c + a, d + a), [y[0] * 2, y[1] * 2], [x])
+    return found[0] + found[1] + found[2].sum(0)
+
+
+@fixed
+def scan_writes_slices(x: Any, y: Any) -> Any:
+    found = scan(lambda c, a, e: (c + a.add_(1), e.mul_(2) + a), [y[0] * 2], [x], extra=[y])
+    return found[0].sin() + found[1].sum(0)
+
+
+@fixed
+def scan_of_one(x: Any, y: Any) -> Any:
+    found = scan(lambda c, a: (c + a, a * 2), [y[0] * 2], [x[:1]])
+    return found[0] + found[1][0]
+
+
+@fixed
+def scan_in_scan(x: Any, y: Any) -> Any:
+    def body(c: Any, a: Any, x: Any) -> Any:
+        inner = scan(lambda d, b: ((d + b).sin(), d + 1), [c], [x])
+        return inner[0], inner[1].sum(0) + a
+
+    found = scan(body, [y[0] * 2], [x], extra=[x])
+    return found[0].sin() + found[1].sum(0)
+
+
+@fixed
+def map_parts(x: Any, y: Any) -> Any:
+    return map_over(lambda a, e: ((a + e).sin(), a.repeat(5)), [x], [y])[0].sin().sum()
+
+
+@fixed
+def map_parts_are_views(x: Any, y: Any) -> Any:
+    found = map_over(lambda a, b: (a.view(2, 2), b.repeat(8)[:4]), [x, y])
+    return found[0].sum() + found[1].sin()
+
+
+@fixed
+def map_writes(x: Any, y: Any) -> Any:
+    return map_over(lambda a, e: (a.add_(1) + e.mul_(2),), [x * 2], [y + 1])[0]
+
+
+@fixed
+def map_in_map(x: Any, y: Any) -> Any:
+    def body(a: Any, y: Any) -> Any:
+        return (map_over(lambda b, c: ((b + c).repeat(3),), [y], [a])[0] * 2,)
+
+    return map_over(body, [x], [y + 1])[0].sum(0)
+
+
+@branches
+def scan_in_cond(p: Any, x: Any, y: Any) -> Any:
+    def yes(a: Any, b: Any) -> Any:
+        found = scan(lambda c, a: ((c + a).sin(), c * 2), [a], [b])
+        return found[0], found[1]
+
+    pair = cond(p, yes, lambda a, b: (a, b + 1), y[0] * 2, x + 1)
+    return pair[0].sin() + pair[1]
+
+
+@loops
+def map_in_while(n: Any, x: Any, y: Any) -> Any:
+    def body(a: Any) -> Any:
+        return (map_over(lambda b: ((b + 1).sin(),), [a])[0],)
+
+    return while_loop(body, n, x * 2)[0]
+
+
+@loops
+def while_stacked(n: Any, x: Any, y: Any) -> Any:
+    again = written(lambda left, *_: left > 0, 3)
+    step = written(lambda left, a, b: (left - 1, a + 1, b.add_(a)), 3)
+    found = call("while_loop_stack_output", again, step, (n, x * 2, y), (), near=n)
+    return found[1].sum(0) + found[2].sin()
 
 
 # Wrappers: nothing depends on data, so all is known.
@@ -965,8 +1127,35 @@ def _captured_calls(self: Any, x: Tensor, y: Tensor) -> Any:
     return checkpointed + last
 
 
+def _captured_scan(self: Any, x: Tensor, y: Tensor) -> Any:
+    def body(c: Tensor, a: Tensor) -> Any:
+        d = (c + a * self.total).sin()
+        return d, d * 2 + y[0]
+
+    found: Any = torch_scan(body, x[0] * 2, x)
+    return found[0] + found[1].sum(0)
+
+
+def _captured_map(self: Any, x: Tensor, y: Tensor) -> Any:
+    found: Any = map_op(lambda a, b: (a + b).repeat(3) * self.total.sum(), x, y[0])
+    return found[0].sin()
+
+
+def _captured_flex_attention(self: Any, x: Tensor, y: Tensor) -> Any:
+    def score(found: Tensor, batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Any:
+        return found * 2 + self.total[q] - k
+
+    q: Any = x.view(1, 2, 4, 2) + 1
+    k = y.view(1, 2, 4, 2) * 2
+    found: Any = flex_attention(q, k, k.sin(), score_mod=score)
+    return found + q
+
+
 for how, capture in (("exported", exported), ("compiled", compiled)):
     for program, program_runs in (
+        (_captured_scan, [[X, Y]]),
+        (_captured_map, [[X, Y]]),
+        (_captured_flex_attention, [[X, Y]]),
         (_captured_cond, BOTH),
         (_captured_cond_in_cond, FOUR),
         (_captured_while, TIMES),
@@ -1000,7 +1189,12 @@ def test_claims_hold(name: str) -> None:
         check_sound(truth)
 
 
-@pytest.mark.parametrize("name", CASES)
+COUNTED = {"scan_shifts"}
+"""Programs where more is certain to whom counts iterations: after two of them, nothing that the
+loop began with is carried."""
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in COUNTED])
 def test_no_storage_is_claimed_in_vain(name: str) -> None:
     check_exact_storages(CASES[name]().truths)
 
@@ -1010,7 +1204,15 @@ NOT_TIGHT = {"while_carries_alias", "while_in_while_unchanged"}
 one carries too.  That two uncertain values are the same tensor is no fact about either, so
 both count: more than any run holds, never less."""
 
-TIGHT = [name for name in CASES if name not in NOT_TIGHT]
+UNSIZED = {"while_stacked"}
+"""Programs that hold as much as the run makes iterations, which is listed as of unknown size."""
+
+TIGHT = [name for name in CASES if name not in NOT_TIGHT | UNSIZED]
+
+
+@pytest.mark.parametrize("name", UNSIZED)
+def test_what_grows_with_iterations_is_of_unknown_size(name: str) -> None:
+    assert passes.memory(CASES[name]().program).unsized
 
 
 @pytest.mark.parametrize("name", TIGHT)
@@ -1023,10 +1225,150 @@ def test_all_bytes_claimed_are_held(name: str) -> None:
     check_exact_bytes(CASES[name]().truths)
 
 
+# ------------------------------------------------------- where the run decides numbers and shapes
+
+UNDECIDED: dict[str, Callable[[], Case]] = {}
+
+
+def _carried_number(self: Any, x: Tensor, y: Tensor) -> Any:
+    def body(i: Any, a: Tensor) -> Any:
+        return i + 1, a + a.new_ones((100 * i + 100,)).sum()
+
+    return while_op(lambda i, a: i < 3, body, (0, x))[1]
+
+
+def _slice_by_carried_number(self: Any, x: Tensor, y: Tensor) -> Any:
+    def body(i: Any, a: Tensor) -> Any:
+        return i + 1, a + a[:, : 4 - i].contiguous().sum()
+
+    return while_op(lambda i, a: i < 3, body, (0, x))[1]
+
+
+def _number_from_cond(self: Any, p: Tensor, x: Tensor, y: Tensor) -> Any:
+    number: Any = torch.cond(p, lambda a: 4, lambda a: 8, (x,))
+    return x.new_ones((number,)).sum()
+
+
+def _slice_by_number_from_cond(self: Any, p: Tensor, x: Tensor, y: Tensor) -> Any:
+    number: Any = torch.cond(p, lambda a: 4, lambda a: 2, (x,))
+    return x[:, :number].contiguous().add_(1)
+
+
+def _sizes_from_cond(self: Any, p: Tensor, x: Tensor, y: Tensor) -> Any:
+    either: Any = torch.cond(p, lambda a: a + 1, lambda a: a.repeat(5, 1), (x,))
+    return (either * 2).sum()
+
+
+def _clone_of_expanded(self: Any, n: Tensor, x: Tensor, y: Tensor) -> Any:
+    def body(n: Tensor, a: Tensor) -> Any:
+        return n - 1, (a[0] * 2).expand(40, 4)
+
+    return while_op(lambda n, a: n > 0, body, (n, x[0].expand(40, 4)))[1].sin()
+
+
+def _transposed_in_one_branch(self: Any, p: Tensor, x: Tensor, y: Tensor) -> Any:
+    z = x.repeat(2, 1)
+    return torch.cond(p, lambda a: a.t_().sum(), lambda a: a.contiguous().add_(1).sum(), (z,))
+
+
+for how, capture in (("exported", exported), ("compiled", compiled)):
+    for undecided, its_runs in (
+        (_carried_number, [[X, Y]]),
+        (_slice_by_carried_number, [[X, Y]]),
+        (_number_from_cond, BOTH),
+        (_slice_by_number_from_cond, BOTH),
+        (_sizes_from_cond, BOTH),
+        (_clone_of_expanded, TIMES),
+        (_transposed_in_one_branch, BOTH),
+    ):
+        if how == "compiled" or undecided not in (_clone_of_expanded, _transposed_in_one_branch):
+            # Of those two torch.export itself refuses to make a program.
+            case = functools.partial(capture, undecided, *its_runs)
+            UNDECIDED[f"{how}{undecided.__name__}"] = functools.cache(case)
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_claims_hold_where_the_run_decides_shapes(name: str) -> None:
+    """What one side or one iteration shows holds for no other; to refuse claims nothing."""
+    case = UNDECIDED[name]()
+    with contextlib.suppress(CaptureError):
+        for values in case.runs:
+            check_sound(Truth.of(case.program, case.observe(values)))
+
+
+# What two sides may differ in: what each returns of `x`, a 4x4 tensor.
+SIDES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "sizes": (lambda x: x + 1, lambda x: x.repeat(2, 1)),
+    "sizes_of_a_view": (lambda x: x[:1], lambda x: x[:, :3]),
+    "a_column": (lambda x: x[:, :1], lambda x: x[:, :2]),
+    "strides": (lambda x: x + 1, lambda x: (x + 1).t()),
+    "strides_of_an_operand": (lambda x: x, lambda x: x.t()),
+    "expanded": (lambda x: x[0].expand(4, 4), lambda x: x * 2),
+    "storages": (lambda x: x.repeat(3, 1)[4:8], lambda x: x * 2),
+    "nothing": (lambda x: x[:0], lambda x: x[1:]),
+}
+# What is done with the one that it was.
+USES: dict[str, Callable[[Any], Any]] = {
+    "contiguous": lambda a: a.contiguous().add_(1),
+    "contiguous_of_more": lambda a: (a * 2).contiguous().add_(1),
+    "transposed": lambda a: a.t().contiguous().add_(1),
+    "transposed_more": lambda a: (a * 2).t().contiguous().add_(1),
+    "reshape": lambda a: a.reshape(-1).add_(1),
+    "reshape_of_more": lambda a: (a * 2).t().reshape(-1).add_(1),
+    "flatten": lambda a: a.t().flatten().sin_(),
+    "view": lambda a: (a + 1).contiguous().view(-1).add_(1),
+    "column": lambda a: a[:, 0].contiguous().mul_(2),
+    "to": lambda a: a.to(torch.float32, memory_format=torch.contiguous_format).add_(1),
+    "converted": lambda a: a.to(torch.float64).contiguous().add_(1),
+    "select": lambda a: a.sum(1).expand(3, -1).reshape(-1).add_(1),
+    "copy": lambda a: a.clone().t().reshape(-1).add_(1),
+    "rows": lambda a: a.unsqueeze(0).reshape(-1).add_(a.reshape(-1)),
+    "zeros": lambda a: a.zero_().contiguous() + 1,
+    "slice_scatter": lambda a: torch.ops.aten.slice_scatter.default(a, a[:0], 0, 0, 0).add_(1),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("sides", SIDES)
+def test_claims_hold_of_what_either_side_returns(sides: str, use: str) -> None:
+    yes, no = SIDES[sides]
+    runs = [[torch.tensor(p), X] for p in (True, False)]
+    case = by_hand(lambda p, x: USES[use](cond(p, yes, no, x + 1)[0]) + x.sum(), *runs)
+    for values in case.runs:
+        if not fails(case, values):
+            check_sound(Truth.of(case.program, case.observe(values)))
+
+
+@pytest.mark.parametrize("use", ["contiguous_of_more", "transposed", "reshape", "zeros"])
+@pytest.mark.parametrize("sides", SIDES)
+def test_claims_hold_of_what_an_iteration_carries(sides: str, use: str) -> None:
+    """It begins with the one side, and goes on with the other."""
+    first, then = SIDES[sides]
+
+    def program(n: Any, x: Any) -> Any:
+        start = first(x + 1)
+        return while_loop(lambda a, x: (then(x) + 0 * USES[use](a).sum(),), n, start, extra=[x])
+
+    case = by_hand(program, *[[torch.tensor(count), X] for count in (0, 2)])
+    for values in case.runs:
+        if not fails(case, values):
+            check_sound(Truth.of(case.program, case.observe(values)))
+
+
+def fails(case: Case, values: Sequence[Any]) -> bool:
+    """Whether the program itself fails, such as where `view` cannot be or writes overlap."""
+    try:
+        case.observe(values)
+    except RuntimeError:
+        return True
+    return False
+
+
 # ------------------------------------------------------------------------------ random programs
 
-STEPS = ("new", "new", "more", "view", "write", "wrapper", "cond", "cond", "while", "while")
-WITHOUT_CHOICES = ("new", "more", "view", "write", "wrapper", "wrapper")
+PLAIN = ("new", "new", "more", "part", "view", "write")
+CALLS = ("wrapper", "wrapper")
+CHOICES_TOO = ("wrapper", "cond", "cond", "loop", "loop")
 
 
 @define
@@ -1036,70 +1378,61 @@ class Writing:
     Every graph gets the same numbers, which its branches and loops go by, and some tensors.
     """
 
-    draw: Callable[[st.SearchStrategy[Any]], Any]
-    kinds: Sequence[str]
+    random: Random
+    calls: Sequence[str]
     numbers: int = 3
 
-    def one_of(self, values: Sequence[Any]) -> Any:
-        return self.draw(st.sampled_from(values))
-
     def some(self, values: Sequence[Any], least: int = 1, most: int = 3) -> list[Any]:
-        return [self.one_of(values) for _ in range(self.draw(st.integers(least, most)))]
+        return self.random.choices(values, k=self.random.randint(least, most))
 
-    def body(self, tensors: int, results: int, depth: int) -> GraphModule:
-        """A sub-graph on this many tensors that returns so many."""
+    def body(self, tensors: int, results: int, depth: int, loop: bool = False) -> GraphModule:
+        """A sub-graph on this many tensors that returns so many; of a loop, with the numbers,
+        the first counted down."""
 
         def function(*inputs: Any) -> Any:
             numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
             self.steps(numbers, values, depth)
-            return tuple(self.some(values, results, results))
+            before = (numbers[0] - 1, *numbers[1:]) if loop else ()
+            return (*before, *self.some(values, results, results))
 
         return written(function, self.numbers + tensors)
 
-    def loop_body(self, carried: int, extra: int, depth: int) -> GraphModule:
-        """The body of a loop, which counts its first number down."""
-
-        def function(*inputs: Any) -> Any:
-            numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
-            self.steps(numbers, values, depth)
-            return (numbers[0] - 1, *numbers[1:], *self.some(values, carried, carried))
-
-        return written(function, self.numbers + carried + extra)
-
     def steps(self, numbers: list[Any], values: list[Any], depth: int) -> None:
         """Some ops, whose results join the values."""
-        for _ in range(self.draw(st.integers(1, 4 if depth else 2))):
-            kind = self.one_of(self.kinds if depth else self.kinds[:4])
-            value = self.one_of(values)
-            if kind == "new":
-                values.append(value + self.one_of(values))
-            elif kind == "more":
-                values.append(value.repeat(3, 1)[:4])
-            elif kind == "view":
-                values.append(value.t())
-            elif kind == "write":
-                value.sin_()
-            else:
-                getattr(self, kind.replace("while", "loop"))(numbers, values, depth - 1)
+        for _ in range(self.random.randint(1, 3)):
+            calls = self.calls if depth and self.random.random() < 0.5 else ()
+            value = self.random.choice(values)
+            match self.random.choice(calls or PLAIN):
+                case "new":
+                    values.append(value + self.random.choice(values))
+                case "more":
+                    values.append(value.repeat(3, 1)[4:8])
+                case "part":
+                    values.append(value.view(2, 2, 4).sin().view(4, 4))
+                case "view":
+                    values.append(value.view(16).view(4, 4))
+                case "write":
+                    value.sin_()
+                case call:
+                    getattr(self, call)(numbers, values, depth - 1)
 
     def wrapper(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        given, count = self.some(values), self.draw(st.integers(1, 3))
+        given, count = self.some(values), self.random.randint(1, 3)
         body = self.body(len(given), count, depth)
-        results = wrapped(self.one_of(WRAPPERS), body, *numbers, *given)
+        results = wrapped(self.random.choice(WRAPPERS), body, *numbers, *given)
         values += [results[number] for number in range(count)]
 
     def cond(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        given, count = self.some(values), self.draw(st.integers(1, 3))
+        given, count = self.some(values), self.random.randint(1, 3)
         yes, no = (self.body(len(given), count, depth) for _ in range(2))
-        results = cond(self.one_of(numbers) % 2 > 0, yes, no, *numbers, *given)
+        results = cond(self.random.choice(numbers) % 2 > 0, yes, no, *numbers, *given)
         values += [results[number] for number in range(count)]
 
     def loop(self, numbers: list[Any], values: list[Any], depth: int) -> None:
         carried, extra = self.some(values), self.some(values, 0, 2)
-        body = self.loop_body(len(carried), len(extra), depth)
+        body = self.body(len(carried) + len(extra), len(carried), depth, loop=True)
         again = written(lambda left, *_: left > 0, self.numbers + len(carried) + len(extra))
-        turned = self.draw(st.permutations(numbers))
-        start = (*turned, *carried)
+        start = (*self.random.sample(numbers, k=self.numbers), *carried)
         results = call("while_loop", again, body, start, tuple(extra), near=numbers[0])
         values += [results[self.numbers + number] for number in range(len(carried))]
 
@@ -1107,7 +1440,8 @@ class Writing:
         def function(*inputs: Any) -> Any:
             numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
             values += [values[0] + 1, values[0] * 2]
-            self.steps(numbers, values, 2)
+            for _ in range(2):
+                self.steps(numbers, values, 2)
             return tuple(self.some(values))
 
         return written(function, self.numbers + 2)
@@ -1116,16 +1450,31 @@ class Writing:
 NUMBERS = ((2, 1, 0), (3, 0, 2), (0, 3, 1), (1, 2, 3))
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, database=None)
-@given(st.data(), st.booleans())
-def test_claims_hold_of_random_programs(data: st.DataObject, choices: bool) -> None:
-    graph = Writing(data.draw, STEPS if choices else WITHOUT_CHOICES).program()
-    runs = [[*map(torch.tensor, numbers), X, Y] for numbers in NUMBERS[: 4 if choices else 1]]
+def check_random(seed: int, calls: Sequence[str]) -> None:
+    graph = Writing(Random(seed), calls).program()
+    tight = calls is CALLS
+    runs = [[*map(torch.tensor, numbers), X, Y] for numbers in NUMBERS[: 1 if tight else 4]]
     case = Case(graph, graph, runs, runs[0])
     for truth in case.truths:
         check_sound(truth)
-    if not choices:
+    if tight:
         check_exact_storages(case.truths)
         check_exact_bytes(case.truths)
     alive = case.truths[-1].inside.instances
     assert torch_s_own(graph, runs[-1]) == {op: [i.alive for i in alive[op]] for op in alive}
+
+
+# Seeds rather than choices are drawn, so that no two programs are much alike.
+SEEDS = st.integers(0, 2**32)
+
+
+@settings(max_examples=45, derandomize=True, deadline=None, database=None)
+@given(SEEDS)
+def test_claims_hold_of_random_programs(seed: int) -> None:
+    check_random(seed, CHOICES_TOO)
+
+
+@settings(max_examples=15, derandomize=True, deadline=None, database=None)
+@given(SEEDS)
+def test_claims_are_exact_where_nothing_depends_on_data(seed: int) -> None:
+    check_random(seed, CALLS)

@@ -1,0 +1,123 @@
+"""Operators that return an argument or a copy of it, as layouts decide: `contiguous`, `reshape`.
+
+Run on fake tensors with known sizes, such an operator shows what it does.  Where the run
+decides a size, the fake kernel's answer is a guess, and both answers stand.  One kind of
+guess is right at every size: that a contiguous tensor is returned itself, or a view of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import torch
+from torch import fx
+from torch._ops import HigherOrderOperator
+from torch.overrides import TorchFunctionMode
+
+from passes.frontends.declared import ALWAYS_VIEWS, MAY_ALIAS_UNANNOTATED
+from passes.frontends.fakes import storage_of, tensors_in
+from passes.frontends.nodes import is_torchs, operator_of
+from passes.frontends.undecided import always_contiguous, any_undecided, is_dynamic
+
+
+@cache
+def is_choice(name: str) -> bool:
+    """Whether an operator of this name returns an argument or a copy, as layouts decide."""
+    if name in MAY_ALIAS_UNANNOTATED:
+        return True
+    packet = getattr(torch.ops.aten, name, None)
+    overloads = [getattr(packet, overload) for overload in packet.overloads()] if packet else []
+    return name not in ALWAYS_VIEWS and any(overload.is_view for overload in overloads)
+
+
+def choice_of(node: fx.Node) -> str:
+    """The operator's name if a node calls one that is a choice, else ''."""
+    name = operator_of(node)
+    return name if is_choice(name) else ""
+
+
+def hides(node: fx.Node) -> bool:
+    """Whether operators called by a node are not the node's own target."""
+    operator = isinstance(node.target, HigherOrderOperator)
+    return operator or node.op == "call_module" or not is_torchs(node.target)
+
+
+def is_alike(source: torch.Tensor | None, leaf: torch.Tensor) -> bool:
+    """Whether a result may be an operand or a view of it: choices change no dtype in a view."""
+    return source is None or (source.dtype == leaf.dtype and source.device == leaf.device)
+
+
+class Answer(Enum):
+    """What an observation on undecided sizes is worth.
+
+    AS_SEEN: it holds at every size.  EITHER: each result may be an operand or new.  ANYTHING:
+    the choice was made inside a module or function, and what followed from it is not known.
+    """
+
+    AS_SEEN = "as seen"
+    EITHER = "either"
+    ANYTHING = "anything"
+
+
+class Choices(TorchFunctionMode):
+    """Notices choices on undecided layouts inside modules and Python functions, where no
+    operator is seen that stands for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met = False
+
+    def __enter__(self) -> Choices:
+        self.met = False
+        super().__enter__()  # type: ignore[no-untyped-call]  # torch's own
+        return self
+
+    # Any: the signature is torch's.
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if is_choice(getattr(func, "__name__", "")) and any_undecided((args, kwargs)):
+            self.met = True
+        return func(*args, **kwargs)
+
+    def answer(self, node: fx.Node, arguments: object, result: object) -> Answer:
+        """What to make of what a node just did."""
+        if hides(node) and self.met:
+            return Answer.ANYTHING
+        if not choice_of(node) or not any_undecided((arguments, result)):
+            return Answer.AS_SEEN
+        sources = tensors_in(arguments)
+        seen = _is_always_so(sources, sources, tensors_in(result))
+        return Answer.AS_SEEN if seen else Answer.EITHER
+
+
+def _is_always_so(
+    sources: Sequence[torch.Tensor],
+    layouts: Sequence[torch.Tensor],
+    results: Sequence[torch.Tensor],
+) -> bool:
+    """Whether a choice on sources that have these layouts comes out the same at every size."""
+    given = {storage_of(source) for source in sources}
+    contiguous = all(map(always_contiguous, layouts))
+    return all(
+        contiguous
+        if storage_of(leaf) in given
+        else not any(is_alike(source, leaf) for source in sources)
+        for leaf in results
+    )
+
+
+def depends_on_sizes(node: fx.Node, arguments: object, result: object) -> bool:
+    """Whether a choice may come out otherwise at other sizes of the dimensions that the
+    capture recorded as dynamic."""
+    if not choice_of(node):
+        return False
+    recorded = [other.meta.get("val") for other in (*node.all_input_nodes, node)]
+    if not any(map(is_dynamic, recorded)):
+        return False
+    layouts = [leaf for found in recorded[:-1] for leaf in tensors_in(found)]
+    return not _is_always_so(tensors_in(arguments), layouts, tensors_in(result))

@@ -1,0 +1,91 @@
+"""Programs exported with dynamic dimensions: facts of the sizes taken, and what depends on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+import passes
+from passes import Program
+
+X = torch.arange(16.0).view(4, 4)
+
+
+class Calls(nn.Module):
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> object:
+        return self.function(x)
+
+
+def exported(function: Callable[..., object]) -> ExportedProgram:
+    dynamic = {"x": {0: Dim("rows", min=2)}}
+    return torch.export.export(Calls(function), (X,), dynamic_shapes=dynamic)
+
+
+def sized(program: Program) -> list[str]:
+    """The nodes that a note says depend on sizes."""
+    notes = [note for note in program.notes if note.startswith("at other sizes")]
+    return notes[0].rpartition(": ")[2].split(", ") if notes else []
+
+
+DEPENDS = {
+    "contiguous": lambda x: (x[:, :1]).contiguous() + 1,
+    "reshape": lambda x: x.t().reshape(-1) + 1,
+    "flatten": lambda x: x.t().flatten() + 1,
+}
+HOLDS = {
+    "contiguous": lambda x: (x + 1).contiguous() + 1,
+    "reshape": lambda x: (x * 2).reshape(-1) + 1,
+    "flatten": lambda x: x.flatten() + 1,
+    "view": lambda x: (x * 2).view(-1) + 1,
+    "transpose": lambda x: x.t() + 1,
+    "other dtype": lambda x: x.t().to(torch.float64) + 1,
+    "fixed sizes": lambda x: (x.sum(0).view(2, 2).t().reshape(-1) + 1) * x,
+}
+
+
+@pytest.mark.parametrize("name", DEPENDS)
+def test_a_choice_that_depends_on_sizes_is_named(name: str) -> None:
+    assert sized(passes.load(exported(DEPENDS[name]))) == [name]
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_what_holds_at_every_size_is_not(name: str) -> None:
+    assert not sized(passes.load(exported(HOLDS[name])))
+
+
+def test_the_sizes_taken_are_noted() -> None:
+    program = passes.load(exported(HOLDS["view"]), torch.ones(7, 4))
+    assert "dynamic dimensions are taken at the example inputs: x.shape[0] = 7" in program.notes
+    assert passes.memory(program).peak_bytes == 2 * 7 * 4 * 4
+
+
+def test_a_program_without_dynamic_dimensions_says_nothing() -> None:
+    program = passes.load(torch.export.export(Calls(DEPENDS["reshape"]), (X,)))
+    assert not program.notes
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_facts_are_those_of_a_run_at_these_sizes(rows: int) -> None:
+    x = torch.ones(rows, 4)
+    program = passes.load(exported(DEPENDS["reshape"]), x)
+    aliases = passes.aliases(program)
+    view, source = (program.op(name).results[0] for name in ("reshape", "t"))
+    real = x.t().reshape(-1).untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    assert aliases.must_alias(view, source) == real
+    assert aliases.may_alias(view, source) == real
+
+
+def test_what_a_capture_recorded_for_other_sizes_is_not_taken() -> None:
+    """`masked_select` cannot run on fakes; what follows is as large as the run makes it."""
+    program = passes.load(
+        exported(lambda x: x.masked_select(x > 1) * 2 + x.sum()), torch.ones(64, 4)
+    )
+    assert passes.memory(program).unsized
