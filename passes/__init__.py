@@ -12,7 +12,7 @@ an analysis of your own can name the results it needs as fields.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from passes.alias import UNKNOWN, Aliases, Storage, StorageClass
 from passes.errors import CaptureError, ProgramError, TrustError
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from passes.frontends.tracer import Tracer as Tracer
 
 __all__ = [
-    "UNKNOWN", "Aliases", "CaptureError", "Effects", "GraphAnalyser", "LiveAtExit", "LiveRange",
-    "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Program",
-    "ProgramError", "Region", "Storage", "StorageClass", "TensorType", "TrustError", "Value",
-    "aliases", "liveness", "load", "memory", "run",
+    "UNKNOWN", "Aliases", "CaptureError", "Effects", "EffectsKnown", "GraphAnalyser",
+    "LiveAtExit", "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness",
+    "Memory", "Op", "Program", "ProgramError", "Region", "Storage", "StorageClass",
+    "TensorType", "TrustError", "Value", "aliases", "liveness", "load", "memory", "run",
 ]  # fmt: skip
+
+EffectsKnown = Literal["observed", "declared"]
+"""How the effects of ops are known."""
 
 _NEED_TORCH = {
     "GraphModule": "passes.frontends.tracer",
@@ -42,7 +45,11 @@ _NEED_TORCH = {
 
 
 def load(
-    source: object, *example_inputs: object, trust: bool = False, **example_kwargs: object
+    source: object,
+    *example_inputs: object,
+    trust: bool = False,
+    effects: EffectsKnown = "observed",
+    **example_kwargs: object,
 ) -> Program:
     """The Program of a model, a graph or a file, as called with example inputs.
 
@@ -52,6 +59,11 @@ def load(
     file, so a path needs `trust=True`.  Inputs may be left out where the source has
     recorded its own.  Nothing is computed: example tensors may be on the meta device, and
     the model is not changed.
+
+    `effects` is how to know what each op does.  `"observed"`: each is executed once on fake
+    tensors.  `"declared"`: from operators' schemas and the types that an exported graph has
+    recorded; executes nothing and costs a fraction, what it cannot decide is "may", and an
+    op that is no operator may do anything.
 
     Raises `CaptureError` for what cannot be captured or does not fit, `TrustError` for a
     file without trust.
@@ -66,7 +78,7 @@ def load(
             "build of torch you want"
         ) from error
 
-    return load_source(source, example_inputs, example_kwargs, trust=trust)
+    return load_source(source, example_inputs, example_kwargs, trust=trust, effects=effects)
 
 
 def aliases(program: Program) -> Aliases:

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends.book import Book
-from passes.frontends.declared import anything, declared, result_count
+from passes.frontends.declared import Operand, anything, argument_of, declared, result_count
 from passes.frontends.env import Bound, bound, evaluated, leaf_names, leaf_values
 from passes.frontends.fakes import (
     World,
@@ -47,6 +47,8 @@ from passes.frontends.nodes import (
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
 from passes.frontends.regions import REGION_OPERATORS, Regions
+from passes.frontends.resolve import operator_of
+from passes.frontends.schema import signature
 from passes.program import (
     AliasOf,
     Effects,
@@ -60,6 +62,7 @@ from passes.program import (
     ResultEffect,
     Role,
     SameAs,
+    TensorType,
     Value,
 )
 
@@ -81,6 +84,13 @@ class Walk:
     book: Book
     observer: Observer = field(factory=Observer)
     ops: int = 0
+
+    def surroundings(self) -> contextlib.AbstractContextManager[object]:
+        """What a graph is walked in."""
+        stack = contextlib.ExitStack()
+        stack.enter_context(self.book.world.mode)
+        stack.enter_context(self.observer)
+        return stack
 
     # -- graphs ------------------------------------------------------------------------
 
@@ -194,15 +204,33 @@ class Walk:
                 "lost the assignment itself, so later uses cannot be followed. Write into the "
                 "tensor (copy_), or use the other tensor by its own name"
             )
+        return self.execute(node, module, path, env, operands)
+
+    def with_reached(
+        self, node: fx.Node, module: fx.GraphModule, operands: Sequence[Value]
+    ) -> list[Value]:
+        """The operands of a called module, with the tensors that it holds."""
+        callee = module.get_submodule(str(node.target))
+        reached = [
+            self.book.attribute(f"{node.target}.{name}", real, module)
+            for name, real in module_tensors(callee).items()
+        ]
+        return list(dict.fromkeys([*operands, *reached]))
+
+    def execute(
+        self,
+        node: fx.Node,
+        module: fx.GraphModule,
+        path: tuple[str, ...],
+        env: dict[fx.Node, Bound],
+        operands: list[Value],
+    ) -> tuple[Op, Bound]:
+        """The op for a node without regions: run it and watch."""
+        target = node.target
         run: Callable[..., object]
         if node.op == "call_module":
-            callee = module.get_submodule(str(target))
-            run = self.book.world.module(callee)
-            reached = [
-                self.book.attribute(f"{target}.{name}", real, module)
-                for name, real in module_tensors(callee).items()
-            ]
-            operands = list(dict.fromkeys([*operands, *reached]))
+            run = self.book.world.module(module.get_submodule(str(target)))
+            operands = self.with_reached(node, module, operands)
         elif node.op == "call_method":
             name = str(target)
             run = lambda self_, *args, **kwargs: getattr(self_, name)(*args, **kwargs)  # noqa: E731
@@ -378,8 +406,9 @@ class Walk:
                     ),
                     recorded,
                 )
+        called = self.called(node, env)
         if result is MISSING:
-            count = result_count(node.target)
+            count = result_count(called)
             leaves: list[torch.Tensor | None] = [None] * (1 if count is None else count)
         else:
             leaves = list(tensors_in(result))
@@ -388,33 +417,41 @@ class Walk:
         values = tuple(
             [self.book.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
         )
-        sizes = [None if leaf is None else nbytes_of(leaf) for leaf in leaves]
-        effects = self.declared(node, env, operands, sizes)
+        effects = self.declared(node, called, env, operands, [value.type for value in values])
         op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
         return op, Bound(result, values)
+
+    def called(self, node: fx.Node, env: Mapping[fx.Node, Bound]) -> OpOverload | None:
+        """The operator that a node calls, if it is one and its arguments are there."""
+        if any(env[n].result is MISSING for n in node.all_input_nodes):
+            return node.target if isinstance(node.target, OpOverload) else None
+        return operator_of(node, evaluated(node.args, env), evaluated(node.kwargs, env))
 
     def declared(
         self,
         node: fx.Node,
+        called: OpOverload | None,
         env: Mapping[fx.Node, Bound],
         operands: Sequence[Value],
-        sizes: Sequence[int | None],
+        types: Sequence[TensorType | None],
     ) -> Effects:
         """Effects from the node's schema; anything where it has none."""
         place = {value: number for number, value in enumerate(operands)}
         if node.target is operator.getitem:
             parts = tuple(AliasOf((number,)) for number in place.values())
             answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
-            return Effects((answers,) * len(sizes), origin=Origin.DECLARED)
-        if not isinstance(node.target, OpOverload):
-            return anything(len(operands), sizes)
-        names = [argument.name for argument in node.target._schema.arguments]
-        given = {**dict(zip(names, node.args)), **node.kwargs}  # noqa: B905  # rest by name
-        positions = {
-            name: [place[value] for value in leaf_values(argument, env)]
-            for name, argument in given.items()
-        }
-        return declared(node.target, positions, len(operands), sizes, given)
+            return Effects((answers,) * len(types), origin=Origin.DECLARED)
+        if called is None:
+            return anything(len(operands), [None] * len(types))
+
+        def operand(value: Value) -> Operand:
+            storage = self.book.storages.get(value.index)
+            nbytes = None if storage is None else self.book.sizes[storage]
+            return Operand(place[value], value.type, nbytes, storage)
+
+        given = {**dict(zip(signature(called).arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
+        arguments = {name: argument_of(given[name], env, operand) for name in given}
+        return declared(called, arguments, len(operands), types)
 
 
 def _rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:
@@ -438,10 +475,11 @@ def program_of(
     capture: str,
     sharing: str,
     notes: Sequence[str] = (),
+    kind: type[Walk] = Walk,
 ) -> Program:
     """The program of a graph whose placeholders get `(role, name, fake)` inputs in order."""
     book = Book(world)
-    walk = Walk(book)
+    walk = kind(book)
     bound = []
     for role, label, fake in inputs:
         leaves = tensors_in(fake)
@@ -460,7 +498,7 @@ def program_of(
     grad = torch.is_grad_enabled()
     depth = torch._C._functorch.get_dynamic_layer_stack_depth()
     try:
-        with torch.no_grad(), world.mode, walk.observer:
+        with torch.no_grad(), walk.surroundings():
             ops, returned = walk.graph(module, bound, ())
     except ProgramError:
         raise
