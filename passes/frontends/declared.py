@@ -21,6 +21,7 @@ from passes.frontends.env import Env
 from passes.frontends.fakes import PLAIN, known_int
 from passes.frontends.schema import (
     CLONES_STORAGE,
+    ONE_MORE_IN_TRUTH,
     OVERWRITERS,
     REDUCES_IN_PLACE,
     UNKNOWN_ARGUMENT,
@@ -195,23 +196,25 @@ def _result(
         return Fresh(_bytes(found))
     sources = _sources(operator, number)
     if sources is None:
-        return _fresh(operator, found, arguments)
+        return _fresh(operator, number, found, arguments)
     operands = [o for name in sources.arguments for o in operands_in(arguments.get(name))]
     if len(sources.arguments) == 1 and len(operands) == count:
         operands = [operands[number]]  # a list of tensors, each for one result
     if not operands:
-        return _fresh(operator, found, arguments)
+        return _fresh(operator, number, found, arguments)
     aliases = tuple(AliasOf((operand.position,)) for operand in operands)
     question = Question(operands[0].type, found, len(operands), arguments)
     answer = sources.condition(question)
     if answer is False:
-        return _fresh(operator, found, arguments)
+        return _fresh(operator, number, found, arguments)
     if answer and len(aliases) == 1:
         return aliases[0]
-    return OneOf(aliases if answer else (_fresh(operator, found, arguments), *aliases))
+    return OneOf(aliases if answer else (_fresh(operator, number, found, arguments), *aliases))
 
 
-def _fresh(operator: OpOverload, found: TensorType | None, arguments: Arguments) -> Fresh:
+def _fresh(
+    operator: OpOverload, number: int, found: TensorType | None, arguments: Arguments
+) -> Fresh:
     about = signature(operator)
     nbytes = _bytes(found)
     first = next(operands_in(arguments), None)
@@ -219,6 +222,8 @@ def _fresh(operator: OpOverload, found: TensorType | None, arguments: Arguments)
         nbytes = first.nbytes
     elif about.name in REDUCES_IN_PLACE and found is not None and not found.shape:
         nbytes = _unreduced(found, list(operands_in(arguments))[:2])
+    elif number in ONE_MORE_IN_TRUTH.get(about.name, ()) and nbytes and found is not None:
+        nbytes += itemsize(found.dtype)
     return Fresh(nbytes, about.allocates_unwritten)
 
 

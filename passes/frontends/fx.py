@@ -77,6 +77,11 @@ class Missing:
 MISSING = Missing()
 
 
+def is_missing(result: object) -> bool:
+    """Whether a result, or each part of it, is missing."""
+    return result is MISSING or (isinstance(result, tuple) and result[:1] == (MISSING,))
+
+
 @define(eq=False)
 class Walk:
     """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end."""
@@ -238,7 +243,7 @@ class Walk:
             run = target  # type: ignore[assignment]  # call_function: it is callable
 
         args, kwargs = evaluated(node.args, env), evaluated(node.kwargs, env)
-        if any(env[n].result is MISSING for n in node.all_input_nodes):
+        if any(is_missing(env[n].result) for n in node.all_input_nodes):
             return self.unobserved(node, path, env, operands)
         before = attributes_of(run) if isinstance(run, nn.Module) else {}
         try:
@@ -409,6 +414,8 @@ class Walk:
         called = self.called(node, env)
         if result is MISSING:
             count = result_count(called)
+            if node.target is operator.getitem and _is_flat(node, env):
+                count = len(_projected(node, env))
             leaves: list[torch.Tensor | None] = [None] * (1 if count is None else count)
         else:
             leaves = list(tensors_in(result))
@@ -419,11 +426,13 @@ class Walk:
         )
         effects = self.declared(node, called, env, operands, [value.type for value in values])
         op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
+        if result is MISSING and len(values) > 1:
+            result = (MISSING,) * len(values)
         return op, Bound(result, values)
 
     def called(self, node: fx.Node, env: Mapping[fx.Node, Bound]) -> OpOverload | None:
         """The operator that a node calls, if it is one and its arguments are there."""
-        if any(env[n].result is MISSING for n in node.all_input_nodes):
+        if any(is_missing(env[n].result) for n in node.all_input_nodes):
             return node.target if isinstance(node.target, OpOverload) else None
         return operator_of(node, evaluated(node.args, env), evaluated(node.kwargs, env))
 
@@ -438,9 +447,10 @@ class Walk:
         """Effects from the node's schema; anything where it has none."""
         place = {value: number for number, value in enumerate(operands)}
         if node.target is operator.getitem:
-            parts = tuple(AliasOf((number,)) for number in place.values())
+            parts = tuple(AliasOf((place[value],)) for value in _projected(node, env))
             answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
-            return Effects((answers,) * len(types), origin=Origin.DECLARED)
+            found = parts if _is_flat(node, env) else (answers,) * len(types)
+            return Effects(found, origin=Origin.DECLARED)
         if called is None:
             return anything(len(operands), [None] * len(types))
 
@@ -452,6 +462,21 @@ class Walk:
         given = {**dict(zip(signature(called).arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
         arguments = {name: argument_of(given[name], env, operand) for name in given}
         return declared(called, arguments, len(operands), types)
+
+
+def _is_flat(node: fx.Node, env: Mapping[fx.Node, Bound]) -> bool:
+    """Whether the operand of `getitem` is a tuple of tensors, each perhaps missing."""
+    container = node.args[0]
+    return isinstance(container, fx.Node) and isinstance(env[container].result, tuple)
+
+
+def _projected(node: fx.Node, env: Mapping[fx.Node, Bound]) -> Sequence[Value]:
+    """The values that `getitem` may give: certain if its operand is a tuple of tensors."""
+    container, index = node.args
+    if not isinstance(container, fx.Node) or not _is_flat(node, env):
+        return list(leaf_values(node.args, env))
+    taken = env[container].values[index]  # type: ignore[index]  # an int or a slice
+    return taken if isinstance(taken, tuple) else (taken,)
 
 
 def _rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:

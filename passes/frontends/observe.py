@@ -12,18 +12,22 @@ storage it shares.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import Any
 
 import torch
 from attrs import define, field
+from torch._guards import active_fake_mode
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
 from passes.frontends.schema import (
     CLONES_STORAGE,
     COPIES_IN_TRUTH,
+    ONE_MORE_IN_TRUTH,
     OVERWRITERS,
     REDUCES_IN_PLACE,
     signature,
@@ -84,14 +88,18 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> object:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
         if not isinstance(func, OpOverload):
-            return result
+            return func(*args, **kwargs)
         about = signature(func)
+        with _uncached() if about.outputs else nullcontext():
+            result = func(*args, **kwargs)
         if about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
         elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
             _grow_to_truth(about.name, args, result)
+        elif about.name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
+            for number in ONE_MORE_IN_TRUTH[about.name]:
+                _grow_by_one(result[number])
         self.calls.append(Call(func, args, kwargs, result))
         if not about.quiet:
             self.loud = True
@@ -104,6 +112,12 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.loud = False
         result = run()
         return result, (_summary(self.calls) if self.loud else QUIET)
+
+
+def _uncached() -> AbstractContextManager[object]:
+    """torch caches what operators do to fakes, and forgets that `out=` may be resized."""
+    mode = active_fake_mode()
+    return nullcontext() if mode is None else disable_fake_tensor_cache(mode)
 
 
 def _as_copies(result: object, args: Sequence[object]) -> object:
@@ -129,6 +143,12 @@ def _grow_to_truth(name: str, args: Sequence[object], result: object) -> None:
         return
     if wanted is not None and wanted > (nbytes_of(result) or 0):
         result.untyped_storage().resize_(wanted)
+
+
+def _grow_by_one(tensor: torch.Tensor) -> None:
+    nbytes = nbytes_of(tensor)
+    if nbytes:
+        tensor.untyped_storage().resize_(nbytes + tensor.element_size())
 
 
 def hidden_state(calls: Sequence[Call]) -> list[torch.Tensor]:

@@ -64,6 +64,11 @@ REDUCES_IN_PLACE = frozenset(
 )
 """Losses whose reduced result keeps the storage of the unreduced one."""
 
+ONE_MORE_IN_TRUTH = dict.fromkeys(
+    ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), (1, 3)
+)
+"""Operators of whose results some, by number, have room for one more element than shown."""
+
 
 @frozen
 class Signature:

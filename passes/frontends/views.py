@@ -214,19 +214,24 @@ def _runs(tensor: TensorType) -> Sequence[int]:
 
 
 def extent(tensor: TensorType | None, itemsize: int) -> int | None:
-    """Bytes of a storage that ends where the tensor ends."""
+    """Bytes of a storage that ends where the tensor ends.
+
+    A gap between rows is taken to be after the last one too, because tensors with gaps are
+    parts of larger ones.
+    """
     if tensor is None or tensor.offset is None:
         return None
     if None in tensor.shape or None in tensor.stride:
         return None
-    if 0 in tensor.shape:
-        return 0
-    last = sum(
-        (length - 1) * step
-        for length, step in zip(tensor.shape, tensor.stride, strict=True)
-        if length is not None and step is not None
-    )
-    return (tensor.offset + last + 1) * itemsize
+    last, widest = 1, 1
+    for length, step in zip(tensor.shape, tensor.stride, strict=True):
+        assert length is not None
+        assert step is not None
+        if length == 0:
+            return 0
+        last += (length - 1) * step
+        widest = max(widest, length * step)
+    return (tensor.offset + max(last, widest)) * itemsize
 
 
 def covers(tensor: TensorType | None, nbytes: int | None, itemsize: int) -> bool:

@@ -37,7 +37,7 @@ def page(tally: Tally, operators: int, extra: int) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for capture in CAPTURES:
-        for way in WAYS:
+        for way in WAYS[capture]:
             count = tally.counts
             lines.append(
                 f"| `{capture}` | {way} | {tally.calls[capture, way]:,} "
