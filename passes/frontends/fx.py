@@ -475,8 +475,11 @@ def _projected(node: fx.Node, env: Mapping[fx.Node, Bound]) -> Sequence[Value]:
     container, index = node.args
     if not isinstance(container, fx.Node) or not _is_flat(node, env):
         return list(leaf_values(node.args, env))
-    taken = env[container].values[index]  # type: ignore[index]  # an int or a slice
-    return taken if isinstance(taken, tuple) else (taken,)
+    values = env[container].values
+    if isinstance(index, slice):
+        return values[index]
+    assert isinstance(index, int)
+    return (values[index],)
 
 
 def _rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:

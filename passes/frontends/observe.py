@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
 from passes.frontends.schema import (
+    ALIASES_IN_TRUTH,
     CLONES_STORAGE,
     COPIES_IN_TRUTH,
     ONE_MORE_IN_TRUTH,
@@ -95,6 +96,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             result = func(*args, **kwargs)
         if about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
+        elif about.name in ALIASES_IN_TRUTH:
+            result = args[0]
         elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
             _grow_to_truth(about.name, args, result)
         elif about.name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):

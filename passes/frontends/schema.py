@@ -39,17 +39,21 @@ WRITTEN_ONLY_IF = {
     "_fused_adam_": {"grads": "grad_scale"},
     "_fused_adamw_": {"grads": "grad_scale"},
     "_fused_sgd_": {"grads": "grad_scale"},
-    "_fused_adagrad_": {"grads": "grad_scale"},
+    "_fused_adagrad_": {"grads": "grad_scale", "state_steps": ""},
     "rrelu_with_noise": {"noise": "training"},
     "rrelu_with_noise_": {"noise": "training"},
 }
 """Operators that write an argument, whatever their schema says, only if another is given
-and not false: fused optimizers unscale gradients in place, noise is drawn in training."""
+and not false, or never (''): fused optimizers unscale gradients in place and leave the
+counting of steps to their caller, noise is drawn in training."""
 
 COPIES_IN_TRUTH = frozenset(
     "native_dropout channel_shuffle native_channel_shuffle _functional_assert_async".split()
 )
 """Operators whose fake kernel may return its argument where the real one copies."""
+
+ALIASES_IN_TRUTH = frozenset(("lift",))
+"""Operators whose fake kernel copies where the real one returns its argument."""
 
 MOVES_STORAGE = frozenset("set_ set_data resize_ resize_as_ _resize_output_".split())
 """Operators after which a tensor may have another storage, or a storage another size."""

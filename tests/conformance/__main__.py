@@ -25,25 +25,33 @@ def main(arguments: list[str]) -> int:
     names = [name for name in arguments if name != "quick"]
     tally = Tally()
     start = time.monotonic()
+    told = 0
     every = operators()
     chosen = {name: infos for name, infos in every.items() if not names or name in names}
     for number, (name, infos) in enumerate(chosen.items(), 1):
         calls = list(calls_of(infos, 2, 1) if quick else calls_of(infos))
         for call in calls:
             conform(call, tally)
+        told = _tell(tally, told, bool(names))
         _progress(tally, number, len(chosen), name, len(calls), start)
     for call in EXTRA:
         if not names or call.operator in names:
             conform(call, tally)
-    told = {finding.outcome for finding in tally.findings} if names else {*WRONG, "uncertain"}
-    for line in dict.fromkeys(map(str, tally.of(*told))):
-        print(line)
+    _tell(tally, told, bool(names))
     report = page(tally, len(chosen), len(EXTRA))
     print(report)
     if not arguments:
         DOCS.write_text(report)
         LEFT.write_text(remaining(tally))
     return 1 if tally.of(*WRONG) else 0
+
+
+def _tell(tally: Tally, told: int, everything: bool) -> int:
+    """Print the findings since `told`, each kind once; how many there are."""
+    new = [f for f in tally.findings[told:] if everything or f.outcome in (*WRONG, "uncertain")]
+    for line in dict.fromkeys(map(str, new)):
+        print(f"    {line}")
+    return len(tally.findings)
 
 
 def _progress(tally: Tally, number: int, total: int, name: str, calls: int, start: float) -> None:
