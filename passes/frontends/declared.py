@@ -9,6 +9,7 @@ op may do anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from functools import cache
 from math import prod
 
@@ -64,6 +65,10 @@ class Operand:
     nbytes: int | None = None
     storage: object = None
 
+    def at(self, position: int) -> Operand:
+        """The same tensor as another operand."""
+        return Operand(position, self.type, self.nbytes, self.storage)
+
 
 Arguments = Mapping[str, object]
 """Arguments by the schema's names: plain values, `Operand`s, lists of them, and
@@ -98,7 +103,7 @@ def declared(
     """The effects of a call by its schema, with the tensor leaves of its result."""
     about = signature(operator)
     everything = {**about.defaults, **arguments}
-    if not about.trusted or about.opaque or any(_is_opaque(o) for o in operands_in(everything)):
+    if not about.trusted or about.opaque or any(is_opaque(o.type) for o in operands_in(everything)):
         return anything(operands, [_bytes(found) for found in results])
     names = about.writes(everything.get)
     written = [operand for name in names for operand in operands_in(everything.get(name))]
@@ -149,11 +154,11 @@ def _plain(result: object) -> object:
     return result if isinstance(result, PLAIN) else UNKNOWN_ARGUMENT
 
 
-def _is_opaque(operand: Operand) -> bool:
+def is_opaque(tensor: TensorType | None) -> bool:
     """Sparse and quantized tensors have storages that no type shows."""
-    if operand.type is None:
+    if tensor is None:
         return False
-    return len(operand.type.stride) != len(operand.type.shape) or operand.type.dtype[:1] == "q"
+    return len(tensor.stride) != len(tensor.shape) or tensor.dtype[:1] == "q"
 
 
 # -- results ---------------------------------------------------------------------------
@@ -171,13 +176,13 @@ class _Sources:
 def _sources(operator: OpOverload, number: int) -> _Sources | None:
     """None where the result is always fresh.  List results share one annotation."""
     schema, name = operator._schema, signature(operator).name
-    if name in UNANNOTATED:
+    alias = schema.returns[min(number, len(schema.returns) - 1)].alias_info
+    if alias is None:
+        if name not in UNANNOTATED:
+            return None
         tensors = [a.name for a in schema.arguments if "Tensor" in str(a.type)]
         only_first = UNANNOTATED[name] is not perhaps
         return _Sources(tuple(tensors[:1] if only_first else tensors), UNANNOTATED[name])
-    alias = schema.returns[min(number, len(schema.returns) - 1)].alias_info
-    if alias is None:
-        return None
     sources = tuple(
         argument.name
         for argument in schema.arguments
@@ -187,6 +192,51 @@ def _sources(operator: OpOverload, number: int) -> _Sources | None:
     if alias.is_write or name in ALWAYS_VIEWS:
         return _Sources(sources, always)
     return _Sources(sources, CONDITIONAL_VIEWS.get(name, perhaps))
+
+
+class Plain(Enum):
+    """What most operators do, whatever their arguments: they only read, and all results are
+    fresh, or are views of the first argument."""
+
+    FRESH = "fresh"
+    VIEW = "view"
+
+
+@cache
+def plain(operator: OpOverload) -> Plain | None:
+    """Whether an operator is one of the plain kinds."""
+    about, schema = signature(operator), operator._schema
+    sources = {_sources(operator, number) for number in range(len(schema.returns))}
+    special = about.name in CLONES_STORAGE | REDUCES_IN_PLACE | ONE_MORE_IN_TRUTH.keys()
+    noisy = about.written or about.statistics is not None or about.moves or about.opaque
+    if noisy or special or not about.trusted:
+        return None
+    if sources <= {None}:
+        return Plain.FRESH
+    first = _Sources(about.arguments[:1], always)
+    single = str(schema.arguments[0].type) == "Tensor" if schema.arguments else False
+    return Plain.VIEW if sources == {first} and single else None
+
+
+def declared_plain(
+    operator: OpOverload, kind: Plain, operands: int, results: Sequence[TensorType | None]
+) -> Effects:
+    """As `declared`, for an operator of this kind whose tensors are all strided.
+
+    The first operand is the first argument.
+    """
+    found: tuple[ResultEffect, ...]
+    if kind is Plain.VIEW:
+        found = (AliasOf((0,)),) * len(results)
+    else:
+        unwritten = signature(operator).allocates_unwritten
+        found = tuple([Fresh(_bytes(result), unwritten) for result in results])
+    return Effects(found, _first(operands), origin=Origin.DECLARED)
+
+
+@cache
+def _first(count: int) -> frozenset[int]:
+    return frozenset(range(count))
 
 
 def _result(

@@ -18,7 +18,16 @@ from torch import fx, nn
 from torch._ops import OpOverload
 
 from passes.errors import CaptureError
-from passes.frontends.declared import Operand, anything, argument_of, declared, result_count
+from passes.frontends.declared import (
+    Operand,
+    anything,
+    argument_of,
+    declared,
+    declared_plain,
+    is_opaque,
+    plain,
+    result_count,
+)
 from passes.frontends.env import Bound, leaf_names
 from passes.frontends.fakes import World, tensors_in, type_of
 from passes.frontends.fx import Walk
@@ -135,12 +144,13 @@ class DeclaredWalk(Walk):
                     f"node {node.name} ({target_name(node)}) gives a tensor another storage, "
                     "which schemas cannot follow: load with effects='observed'"
                 )
+            kind = plain(target)
+            if kind is not None and not any(is_opaque(value.type) for value in operands):
+                return declared_plain(target, kind, len(operands), types)
             place = {value: number for number, value in enumerate(operands)}
             given = {**dict(zip(signature(target).arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
             arguments = {
-                name: argument_of(
-                    argument, env, lambda value: evolve(self.operand(value), position=place[value])
-                )
+                name: argument_of(argument, env, lambda v: self.operand(v).at(place[v]))
                 for name, argument in given.items()
             }
             return declared(target, arguments, len(operands), types)
@@ -211,7 +221,8 @@ class DeclaredWalk(Walk):
         if isinstance(effect, Fresh):
             return Operand(0, value.type, effect.nbytes, value)
         if isinstance(effect, AliasOf):
-            return evolve(self.operand(operands[effect.operands[0]]), type=value.type)
+            source = self.operand(operands[effect.operands[0]])
+            return Operand(0, value.type, source.nbytes, source.storage)
         return Operand(0, value.type)
 
     def same_object(

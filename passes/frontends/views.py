@@ -93,10 +93,10 @@ def not_conjugated(q: Question) -> bool | None:
 
 
 def same_shape(q: Question) -> bool | None:
-    """`sum_to_size` returns what has that shape already."""
+    """`sum_to_size` returns what has that shape already, unless it has no dimensions."""
     if q.source is None or q.result is None or None in (*q.source.shape, *q.result.shape):
         return None
-    return q.source.shape == q.result.shape
+    return q.source.shape == q.result.shape != ()
 
 
 def alone(q: Question) -> bool | None:
