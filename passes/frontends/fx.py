@@ -13,19 +13,17 @@ Nothing here names an operator: what is true of one only is in `observe`, `decla
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from attrs import define, field
 from torch import fx, nn
-from torch._ops import HigherOrderOperator, OpOverload
-from torch.utils._pytree import tree_map
+from torch._ops import HigherOrderOperator
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends.book import Book
-from passes.frontends.declared import Operand, anything, argument_of, declared, result_count
+from passes.frontends.declared import anything
 from passes.frontends.env import Bound, bound, evaluated, leaf_names, leaf_values
 from passes.frontends.fakes import (
     World,
@@ -47,14 +45,19 @@ from passes.frontends.nodes import (
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
 from passes.frontends.regions import REGION_OPERATORS, Regions
-from passes.frontends.resolve import operator_of
-from passes.frontends.schema import signature
+from passes.frontends.unobserved import (
+    MISSING,
+    called_by,
+    effects_of,
+    is_missing,
+    leaves_of,
+    recorded_result,
+)
 from passes.program import (
     AliasOf,
     Effects,
     Entry,
     Fresh,
-    OneOf,
     Op,
     OpKind,
     Origin,
@@ -62,24 +65,8 @@ from passes.program import (
     ResultEffect,
     Role,
     SameAs,
-    TensorType,
     Value,
 )
-
-
-class Missing:
-    """Stands for a result that fake execution could not produce."""
-
-    def __repr__(self) -> str:
-        return "<not computed>"
-
-
-MISSING = Missing()
-
-
-def is_missing(result: object) -> bool:
-    """Whether a result, or each part of it, is missing."""
-    return result is MISSING or (isinstance(result, tuple) and result[:1] == (MISSING,))
 
 
 @define(eq=False)
@@ -401,85 +388,16 @@ class Walk:
         operands: list[Value],
     ) -> tuple[Op, Bound]:
         """The op for a node that cannot run on fakes: what its schema declares."""
-        result: object = MISSING
-        recorded = node.meta.get("val", node.meta.get("example_value"))
-        if recorded is not None:
-            with contextlib.suppress(CaptureError):
-                result = tree_map(
-                    lambda leaf: (
-                        self.book.world.apart(leaf) if isinstance(leaf, torch.Tensor) else leaf
-                    ),
-                    recorded,
-                )
-        called = self.called(node, env)
-        if result is MISSING:
-            count = result_count(called)
-            if node.target is operator.getitem and _is_flat(node, env):
-                count = len(_projected(node, env))
-            leaves: list[torch.Tensor | None] = [None] * (1 if count is None else count)
-        else:
-            leaves = list(tensors_in(result))
-        name = "/".join((*path, node.name)) if path else node.name
-        names = leaf_names(name, len(leaves))
-        values = tuple(
-            [self.book.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
-        )
-        effects = self.declared(node, called, env, operands, [value.type for value in values])
+        result = recorded_result(node, self.book.world)
+        called = called_by(node, env)
+        leaves = leaves_of(node, called, env, result)
+        values = self.book.leaves("/".join((*path, node.name)) if path else node.name, leaves)
+        types = [value.type for value in values]
+        effects = effects_of(node, called, env, self.book, operands, types)
         op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
         if result is MISSING and len(values) > 1:
             result = (MISSING,) * len(values)
         return op, Bound(result, values)
-
-    def called(self, node: fx.Node, env: Mapping[fx.Node, Bound]) -> OpOverload | None:
-        """The operator that a node calls, if it is one and its arguments are there."""
-        if any(is_missing(env[n].result) for n in node.all_input_nodes):
-            return node.target if isinstance(node.target, OpOverload) else None
-        return operator_of(node, evaluated(node.args, env), evaluated(node.kwargs, env))
-
-    def declared(
-        self,
-        node: fx.Node,
-        called: OpOverload | None,
-        env: Mapping[fx.Node, Bound],
-        operands: Sequence[Value],
-        types: Sequence[TensorType | None],
-    ) -> Effects:
-        """Effects from the node's schema; anything where it has none."""
-        place = {value: number for number, value in enumerate(operands)}
-        if node.target is operator.getitem:
-            parts = tuple(AliasOf((place[value],)) for value in _projected(node, env))
-            answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
-            found = parts if _is_flat(node, env) else (answers,) * len(types)
-            return Effects(found, origin=Origin.DECLARED)
-        if called is None:
-            return anything(len(operands), [None] * len(types))
-
-        def operand(value: Value) -> Operand:
-            storage = self.book.storages.get(value.index)
-            nbytes = None if storage is None else self.book.sizes[storage]
-            return Operand(place[value], value.type, nbytes, storage)
-
-        given = {**dict(zip(signature(called).arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
-        arguments = {name: argument_of(given[name], env, operand) for name in given}
-        return declared(called, arguments, len(operands), types)
-
-
-def _is_flat(node: fx.Node, env: Mapping[fx.Node, Bound]) -> bool:
-    """Whether the operand of `getitem` is a tuple of tensors, each perhaps missing."""
-    container = node.args[0]
-    return isinstance(container, fx.Node) and isinstance(env[container].result, tuple)
-
-
-def _projected(node: fx.Node, env: Mapping[fx.Node, Bound]) -> Sequence[Value]:
-    """The values that `getitem` may give: certain if its operand is a tuple of tensors."""
-    container, index = node.args
-    if not isinstance(container, fx.Node) or not _is_flat(node, env):
-        return list(leaf_values(node.args, env))
-    values = env[container].values
-    if isinstance(index, slice):
-        return values[index]
-    assert isinstance(index, int)
-    return (values[index],)
 
 
 def _rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:

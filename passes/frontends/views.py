@@ -230,7 +230,7 @@ def extent(tensor: TensorType | None, itemsize: int) -> int | None:
         if length == 0:
             return 0
         last += (length - 1) * step
-        widest = max(widest, length * step)
+        widest = max(widest, length * step if length > 1 else 1)
     return (tensor.offset + max(last, widest)) * itemsize
 
 

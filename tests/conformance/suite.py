@@ -47,9 +47,14 @@ class Finding:
     way: str
     detail: str
 
-    def __str__(self) -> str:
+    @property
+    def line(self) -> str:
+        """Which operator, in which variant and capture, whatever the sample."""
         operator, variant, _ = self.call.rsplit(" ", 2)
-        return f"{self.outcome}: {operator} {variant}, {self.capture}, {self.way}: {self.detail}"
+        return f"{operator} {variant}, {self.capture}: {self.detail}"
+
+    def __str__(self) -> str:
+        return f"{self.outcome}, {self.way}: {self.line}"
 
 
 @define

@@ -50,8 +50,5 @@ def page(tally: Tally, operators: int, extra: int) -> str:
 
 def remaining(tally: Tally) -> str:
     """What observed effects leave open, one line per operator, variant and capture."""
-    found = {
-        f"{' '.join(finding.call.split()[:2])}, {finding.capture}: {finding.detail}"
-        for finding in tally.of("uncertain", "refused", way="observed")
-    }
-    return "\n".join(sorted(found)) + "\n"
+    found = {finding.line for finding in tally.of("uncertain", "refused", way="observed")}
+    return "".join(f"{line}\n" for line in sorted(found))
