@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conformance.calls import calls_of, operators
+from tests.conformance.calls import SEVERAL, calls_of, operators
 from tests.conformance.extra import EXTRA
 from tests.conformance.suite import Tally, conform
 from tests.conformance.table import page, remaining
@@ -16,20 +18,20 @@ DOCS = Path(__file__).parents[2] / "docs" / "reference" / "operator-conformance.
 LEFT = Path(__file__).parent / "left.txt"
 
 
-def main(arguments: list[str]) -> int:
-    """Run the suite over the named operators, or all; 1 if anything is wrong.
-
-    `quick` takes few samples of each, and writes no page.
-    """
-    quick = "quick" in arguments
-    names = [name for name in arguments if name != "quick"]
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the suite over the named operators, or all; 1 if anything is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="OPERATOR", help="all, and a page, if none")
+    parser.add_argument("--samples", type=int, default=SEVERAL, help="of an operator's first dtype")
+    options = parser.parse_args(arguments)
+    names = options.names
     tally = Tally()
     start = time.monotonic()
     told = 0
     every = operators()
     chosen = {name: infos for name, infos in every.items() if not names or name in names}
     for number, (name, infos) in enumerate(chosen.items(), 1):
-        calls = list(calls_of(infos, 2, 1) if quick else calls_of(infos))
+        calls = list(calls_of(infos, options.samples, max(1, options.samples // 4)))
         for call in calls:
             conform(call, tally)
         told = _tell(tally, told, bool(names))
@@ -40,7 +42,7 @@ def main(arguments: list[str]) -> int:
     _tell(tally, told, bool(names))
     report = page(tally, len(chosen), len(EXTRA))
     print(report)
-    if not arguments:
+    if not names:
         DOCS.write_text(report)
         LEFT.write_text(remaining(tally))
     return 1 if tally.of(*WRONG) else 0
@@ -65,4 +67,4 @@ def _progress(tally: Tally, number: int, total: int, name: str, calls: int, star
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from tests.conformance.captures import CAPTURES
 from tests.conformance.suite import WAYS, Tally
 
@@ -31,7 +33,7 @@ def page(tally: Tally, operators: int, extra: int) -> str:
     """The summary in Markdown."""
     lines = [
         HEAD.format(extra=extra),
-        f"{operators} operators.",
+        f"{operators} operators of the table, torch {torch.__version__.partition('+')[0]}, CPU.",
         "",
         "| capture | effects | calls | judged | missed | false | short | certain | disagrees |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
