@@ -2,6 +2,7 @@
 #   make demo    the demonstration
 #   make test    lint, types, tests
 #   make bench   ratios against torch's own tools
+#   make conformance   every operator against its run; takes an hour or so
 #
 # On Linux PyPI's torch is the CUDA build, several gigabytes.  The CPU build:
 #   make test PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -13,7 +14,7 @@ PIP_OPTIONS ?=
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test lint types bench conformance clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -39,6 +40,9 @@ types: $(READY)
 
 bench: $(READY)
 	$(RUN) bench/bench.py
+
+conformance: $(READY)
+	$(RUN) -m tests.conformance
 
 clean:
 	rm -rf $(VENV)
