@@ -25,7 +25,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
 from passes.frontends.schema import (
-    ALIASES_IN_TRUTH,
     CLONES_STORAGE,
     COPIES_IN_TRUTH,
     ONE_MORE_IN_TRUTH,
@@ -33,6 +32,7 @@ from passes.frontends.schema import (
     REDUCES_IN_PLACE,
     signature,
 )
+from passes.frontends.views import UNANNOTATED
 
 
 @define(eq=False)
@@ -92,12 +92,13 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if not isinstance(func, OpOverload):
             return func(*args, **kwargs)
         about = signature(func)
-        with _uncached() if about.outputs else nullcontext():
+        # torch caches what operators do to fakes, and forgets that `out=` may be resized,
+        # and aliases that a schema does not annotate.
+        forgotten = about.outputs or about.name in UNANNOTATED
+        with _uncached() if forgotten else nullcontext():
             result = func(*args, **kwargs)
         if about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
-        elif about.name in ALIASES_IN_TRUTH:
-            result = args[0]
         elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
             _grow_to_truth(about.name, args, result)
         elif about.name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
@@ -118,7 +119,6 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
 
 def _uncached() -> AbstractContextManager[object]:
-    """torch caches what operators do to fakes, and forgets that `out=` may be resized."""
     mode = active_fake_mode()
     return nullcontext() if mode is None else disable_fake_tensor_cache(mode)
 

@@ -52,9 +52,6 @@ COPIES_IN_TRUTH = frozenset(
 )
 """Operators whose fake kernel may return its argument where the real one copies."""
 
-ALIASES_IN_TRUTH = frozenset(("lift",))
-"""Operators whose fake kernel copies where the real one returns its argument."""
-
 MOVES_STORAGE = frozenset("set_ set_data resize_ resize_as_ _resize_output_".split())
 """Operators after which a tensor may have another storage, or a storage another size."""
 
