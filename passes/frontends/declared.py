@@ -104,7 +104,7 @@ def declared(
     about = signature(operator)
     everything = {**about.defaults, **arguments}
     if not about.trusted or about.opaque or any(is_opaque(o.type) for o in operands_in(everything)):
-        return anything(operands, [_bytes(found) for found in results])
+        return anything(operands, [fresh_bytes(found) for found in results])
     names = about.writes(everything.get)
     written = [operand for name in names for operand in operands_in(everything.get(name))]
     overwrites = frozenset(_overwritten(operator, everything))
@@ -230,7 +230,7 @@ def declared_plain(
         found = (AliasOf((0,)),) * len(results)
     else:
         unwritten = signature(operator).allocates_unwritten
-        found = tuple([Fresh(_bytes(result), unwritten) for result in results])
+        found = tuple([Fresh(fresh_bytes(result), unwritten) for result in results])
     return Effects(found, _first(operands), origin=Origin.DECLARED)
 
 
@@ -243,7 +243,7 @@ def _result(
     operator: OpOverload, number: int, count: int, found: TensorType | None, arguments: Arguments
 ) -> ResultEffect:
     if not operator._schema.returns:
-        return Fresh(_bytes(found))
+        return Fresh(fresh_bytes(found))
     sources = _sources(operator, number)
     if sources is None:
         return _fresh(operator, number, found, arguments)
@@ -266,7 +266,7 @@ def _fresh(
     operator: OpOverload, number: int, found: TensorType | None, arguments: Arguments
 ) -> Fresh:
     about = signature(operator)
-    nbytes = _bytes(found)
+    nbytes = fresh_bytes(found)
     first = next(operands_in(arguments), None)
     if about.name in CLONES_STORAGE and first is not None:
         nbytes = first.nbytes
@@ -322,14 +322,14 @@ def _resized(
         return
     for operand, found in zip(targets, results, strict=True):
         if found is None or operand.type is None or found.shape != operand.type.shape:
-            nbytes = _bytes(found)
+            nbytes = fresh_bytes(found)
             if nbytes is None or operand.nbytes is None:
                 yield operand.position, None
             elif nbytes > operand.nbytes:
                 yield operand.position, nbytes
 
 
-def _bytes(found: TensorType | None) -> int | None:
+def fresh_bytes(found: TensorType | None) -> int | None:
     """Bytes of a fresh storage for a tensor of this type; sparse ones have several."""
     if found is None or len(found.stride) != len(found.shape):
         return None

@@ -24,6 +24,7 @@ from passes.frontends.declared import (
     argument_of,
     declared,
     declared_plain,
+    fresh_bytes,
     is_opaque,
     plain,
     result_count,
@@ -156,7 +157,7 @@ class DeclaredWalk(Walk):
             return declared(target, arguments, len(operands), types)
         if not operands and not types and getattr(target, "__module__", "") in NO_TENSORS:
             return Effects(origin=Origin.DECLARED)
-        return anything(len(operands), [None] * len(types))
+        return anything(len(operands), list(map(fresh_bytes, types)))
 
     def operand(self, value: Value) -> Operand:
         """What is known of a value, at position 0."""

@@ -17,7 +17,14 @@ from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
 from passes.frontends.book import Book
-from passes.frontends.declared import Operand, anything, argument_of, declared, result_count
+from passes.frontends.declared import (
+    Operand,
+    anything,
+    argument_of,
+    declared,
+    fresh_bytes,
+    result_count,
+)
 from passes.frontends.env import Env, evaluated, leaf_values
 from passes.frontends.fakes import World, tensors_in
 from passes.frontends.resolve import operator_of
@@ -95,7 +102,7 @@ def effects_of(
         found = parts if _is_flat(node, env) else (answers,) * len(types)
         return Effects(found, origin=Origin.DECLARED)
     if called is None:
-        return anything(len(operands), [None] * len(types))
+        return anything(len(operands), list(map(fresh_bytes, types)))
 
     def operand(value: Value) -> Operand:
         storage = book.storages.get(value.index)
