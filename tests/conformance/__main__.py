@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     every = operators()
     chosen = {name: infos for name, infos in every.items() if not names or name in names}
     for number, (name, infos) in enumerate(chosen.items(), 1):
-        calls = list(calls_of(infos, options.samples, max(1, options.samples // 4)))
+        calls = list(calls_of(infos, options.samples, -(-options.samples // 4)))
         for call in calls:
             conform(call, tally)
         told = _tell(tally, told, bool(names))
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not names or call.operator in names:
             conform(call, tally)
     _tell(tally, told, bool(names))
-    report = page(tally, len(chosen), len(EXTRA))
+    report = page(tally, len(chosen), len(EXTRA), options.samples)
     print(report)
     if not names:
         DOCS.write_text(report)

@@ -29,11 +29,12 @@ storage, such as sparse ones.
 """
 
 
-def page(tally: Tally, operators: int, extra: int) -> str:
+def page(tally: Tally, operators: int, extra: int, samples: int) -> str:
     """The summary in Markdown."""
     lines = [
         HEAD.format(extra=extra),
-        f"{operators} operators of the table, torch {torch.__version__.partition('+')[0]}, CPU.",
+        f"{operators} operators of the table, {samples} samples at most of each variant, and a "
+        f"quarter as many of other dtypes, torch {torch.__version__.partition('+')[0]}, CPU.",
         "",
         "| capture | effects | calls | judged | missed | false | short | certain | disagrees |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",

@@ -28,7 +28,7 @@ OTHERS = """
 
 WRONG = ("missed", "false", "short", "disagrees")
 LEFT = Path(__file__).parent / "left.txt"
-MOST_LEFT = 40
+MOST_LEFT = 10
 
 
 def _wrong(tally: Tally) -> list[str]:
