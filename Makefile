@@ -2,6 +2,7 @@
 #   make demo    the demonstration
 #   make test    lint, types, tests
 #   make slow    the tests that take minutes
+#   make conformance   every operator against its run; takes an hour or so
 #   make bench   ratios against torch's own tools, and plans (INSTANCES=folder of CSV files)
 #
 # On Linux PyPI's torch is the CUDA build, several gigabytes.  The CPU build:
@@ -14,7 +15,7 @@ PIP_OPTIONS ?=
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow lint types bench clean
+.PHONY: help demo test slow lint types bench conformance clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -44,6 +45,9 @@ types: $(READY)
 bench: $(READY)
 	$(RUN) bench/bench.py
 	$(RUN) bench/plan.py $(INSTANCES)
+
+conformance: $(READY)
+	$(RUN) -m tests.conformance
 
 clean:
 	rm -rf $(VENV)

@@ -37,12 +37,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNKNOWN", "Aliases", "Breakdown", "Buffer", "CaptureError", "Category", "Effects",
-    "GraphAnalyser", "Layout", "LiveAtExit", "LiveRange", "LiveStage", "LiveVariable",
-    "LiveVariableVector", "Liveness", "Memory", "Op", "Plan", "PlanError", "Program",
+    "EffectsKnown", "GraphAnalyser", "Layout", "LiveAtExit", "LiveRange", "LiveStage",
+    "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Plan", "PlanError", "Program",
     "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass", "TensorType",
     "TrustError", "Value", "aliases", "compile_backend", "liveness", "load",
     "load_training_step", "memory", "plan", "plan_buffers", "run",
 ]  # fmt: skip
+
+EffectsKnown = Literal["observed", "declared"]
+"""How the effects of ops are known."""
 
 _NEED_TORCH = {
     "GraphModule": "passes.frontends.tracer",
@@ -52,7 +55,11 @@ _NEED_TORCH = {
 
 
 def load(
-    source: object, *example_inputs: object, trust: bool = False, **example_kwargs: object
+    source: object,
+    *example_inputs: object,
+    trust: bool = False,
+    effects: EffectsKnown = "observed",
+    **example_kwargs: object,
 ) -> Program:
     """The Program of a model, a graph or a file, as called with example inputs.
 
@@ -63,10 +70,17 @@ def load(
     recorded its own.  Nothing is computed: example tensors may be on the meta device, and
     the model is not changed.
 
+    `effects` is how to know what each op does.  `"observed"`: each is executed once on fake
+    tensors.  `"declared"`: from operators' schemas and the types that an exported graph has
+    recorded; executes nothing and costs a fraction, what it cannot decide is "may", and an
+    op that is no operator may do anything.
+
     Raises `CaptureError` for what cannot be captured or does not fit, `TrustError` for a
     file without trust.
     """
-    program: Program = _frontend("load").load(source, example_inputs, example_kwargs, trust=trust)
+    program: Program = _frontend("load").load(
+        source, example_inputs, example_kwargs, trust=trust, effects=effects
+    )
     return program
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import passes
 from passes.errors import CaptureError, ProgramError
@@ -97,9 +98,11 @@ def _load(model: str, trust: bool) -> Program:
             f"{type(made).__name__}"
         )
     source, inputs, *rest = made
-    kwargs: dict[str, object] = rest[0] if rest else {}
+    # Any: keywords of the user's model, among which mypy would look for those of `load`.
+    kwargs: dict[str, Any] = dict(rest[0]) if rest else {}
     if isinstance(inputs, dict):
-        return passes.load(source, trust=trust, **inputs, **kwargs)
+        kwargs |= inputs
+        inputs = ()
     if not isinstance(inputs, (tuple, list)):
         inputs = (inputs,)
     return passes.load(source, *inputs, trust=trust, **kwargs)

@@ -9,24 +9,23 @@ unobserved   fakes cannot run it: what its schema declares
 from __future__ import annotations
 
 import contextlib
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch._ops import OpOverload
 from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
 from passes.frontends.choices import choice_of, is_alike
-from passes.frontends.declared import anything, declared, result_count
-from passes.frontends.env import MISSING, Bound, leaf_names, leaf_values, leaves_of
+from passes.frontends.declared import anything, result_count
+from passes.frontends.env import MISSING, Bound, leaf_names, leaves_of
 from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
 from passes.frontends.nodes import operator_of, target_name
-from passes.frontends.observe import MOVES_STORAGE
+from passes.frontends.schema import MOVES_STORAGE
 from passes.frontends.undecided import is_unlaid, stand_in, unlaid
 from passes.frontends.undecided import recorded as as_recorded
+from passes.frontends.unobserved import called_by, effects_of
 from passes.program import (
     AliasOf,
     Effects,
@@ -34,7 +33,6 @@ from passes.program import (
     OneOf,
     Op,
     OpKind,
-    Origin,
     ResultEffect,
     Value,
 )
@@ -128,39 +126,17 @@ def unobserved(
     if recorded is not None:
         with contextlib.suppress(CaptureError):
             result = as_recorded(recorded, walk.book.world)
+    called = called_by(node, env)
     if result is MISSING:
         walk.missing = True
-        count = result_count(node.target)
+        count = result_count(called)
         leaves: list[torch.Tensor | None] = [None] * (1 if count is None else count)
+        if len(leaves) > 1:
+            result = (MISSING,) * len(leaves)
     else:
-        leaves = list(tensors_in(result))
-    name = "/".join((*path, node.name)) if path else node.name
-    names = leaf_names(name, len(leaves))
-    values = tuple([walk.book.value(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
-    sizes = [None if leaf is None else nbytes_of(leaf) for leaf in leaves]
-    effects = _declared(node, env, operands, sizes)
+        leaves = leaves_of(result)
+    values = walk.book.leaves("/".join((*path, node.name)), leaves)
+    types = [value.type for value in values]
+    effects = effects_of(node, called, env, walk.book, operands, types)
     op = walk.make(node, path, OpKind.CALL, tuple(operands), values, effects)
     return op, Bound(result, values)
-
-
-def _declared(
-    node: fx.Node,
-    env: Mapping[fx.Node, Bound],
-    operands: Sequence[Value],
-    sizes: Sequence[int | None],
-) -> Effects:
-    """Effects from the node's schema; anything where it has none."""
-    place = {value: number for number, value in enumerate(operands)}
-    if node.target is operator.getitem:
-        parts = tuple(AliasOf((number,)) for number in place.values())
-        answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
-        return Effects((answers,) * len(sizes), origin=Origin.DECLARED)
-    if not isinstance(node.target, OpOverload):
-        return anything(len(operands), sizes)
-    names = [argument.name for argument in node.target._schema.arguments]
-    given = {**dict(zip(names, node.args)), **node.kwargs}  # noqa: B905  # rest by name
-    positions = {
-        name: [place[value] for value in leaf_values(argument, env)]
-        for name, argument in given.items()
-    }
-    return declared(node.target, positions, len(operands), sizes, given)

@@ -17,16 +17,16 @@ from torch import fx
 from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 
-from passes.frontends.declared import ALWAYS_VIEWS, MAY_ALIAS_UNANNOTATED
 from passes.frontends.fakes import storage_of, tensors_in
 from passes.frontends.nodes import is_torchs, operator_of
 from passes.frontends.undecided import always_contiguous, any_undecided, is_dynamic
+from passes.frontends.views import ALWAYS_VIEWS, UNANNOTATED
 
 
 @cache
 def is_choice(name: str) -> bool:
     """Whether an operator of this name returns an argument or a copy, as layouts decide."""
-    if name in MAY_ALIAS_UNANNOTATED:
+    if name in UNANNOTATED:
         return True
     packet = getattr(torch.ops.aten, name, None)
     overloads = [getattr(packet, overload) for overload in packet.overloads()] if packet else []

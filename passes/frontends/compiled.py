@@ -18,7 +18,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
 
 from passes.errors import CaptureError
-from passes.frontends.load import from_graph
+from passes.frontends.load import OBSERVED, from_graph
 from passes.program import Program
 
 # Any: a compiled graph takes and returns what the graph does.
@@ -37,7 +37,7 @@ def compile_backend(report: Callable[[Program], object], backward: bool) -> Back
     numbers = count()
 
     def analyse(graph: fx.GraphModule, inputs: Sequence[object], name: str, capture: str) -> None:
-        report(from_graph(graph, inputs, {}, capture, name, ()))
+        report(from_graph(graph, inputs, {}, capture, name, OBSERVED))
 
     def whole(graph: fx.GraphModule, inputs: Sequence[object]) -> Compiled:
         analyse(graph, inputs, f"graph {next(numbers)}", "torch.compile")

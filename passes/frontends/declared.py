@@ -1,18 +1,44 @@
-"""What an operator's schema says it does, for nodes that cannot run on fake tensors.
+"""What an operator's schema says it does, corrected, without executing anything.
 
-A schema is weaker than an observation: an annotated alias of a view operator holds
-always, other operators may return an argument or a copy, and what they return has no
-known size.  Where that leaves a choice the answer is `OneOf`, and where there is no
-schema at all the op may do anything.
+A schema is weaker than an observation.  Annotated writes hold; whether a result is a view
+follows from the types of the tensors and the plain arguments (`views`).  Where something
+needed is not known the answer is `OneOf`, and where there is no schema to be trusted the
+op may do anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
+from functools import cache
+from math import prod
 
+import torch
+from attrs import frozen
+from torch import fx
 from torch._ops import OpOverload
 
-from passes.frontends.observe import OVERWRITERS, signature
+from passes.frontends.env import Env
+from passes.frontends.fakes import PLAIN, known_int
+from passes.frontends.schema import (
+    CLONES_STORAGE,
+    ONE_MORE_IN_TRUTH,
+    OVERWRITERS,
+    REDUCES_IN_PLACE,
+    UNKNOWN_ARGUMENT,
+    signature,
+)
+from passes.frontends.views import (
+    ALWAYS_VIEWS,
+    CONDITIONAL_VIEWS,
+    UNANNOTATED,
+    Condition,
+    Question,
+    always,
+    covers,
+    extent,
+    perhaps,
+)
 from passes.program import (
     AliasOf,
     Effects,
@@ -20,30 +46,33 @@ from passes.program import (
     OneOf,
     Origin,
     ResultEffect,
+    TensorType,
     Unknown,
+    Value,
 )
 
-MAY_ALIAS_UNANNOTATED = frozenset(
+
+@frozen
+class Operand:
+    """A tensor among the arguments: which operand it is, and what is known of it.
+
+    `nbytes` is the size of its storage.  Operands with equal `storage` share theirs,
+    operands with unequal ones do not; None is not known.
     """
-    _unsafe_view unsafe_split unsafe_split_with_sizes unsafe_chunk dropout alpha_dropout
-    feature_dropout feature_alpha_dropout atleast_1d atleast_2d atleast_3d broadcast_tensors
-    meshgrid cartesian_prod einsum sum_to_size type_as to_dense conj_physical _to_cpu lift
-    dequantize data flatten_dense_tensors unflatten_dense_tensors _remove_batch_dim
-    cumprod_backward to_dense_backward to_mkldnn_backward _cast_Byte _cast_Char
-    _cast_Double _cast_Float _cast_Int _cast_Long _cast_Short _cast_Half
-    """.split()
-)
-"""Operators that may return an argument or a view of one though their schema is silent."""
+
+    position: int
+    type: TensorType | None = None
+    nbytes: int | None = None
+    storage: object = None
+
+    def at(self, position: int) -> Operand:
+        """The same tensor as another operand."""
+        return Operand(position, self.type, self.nbytes, self.storage)
 
 
-ALWAYS_VIEWS = frozenset(
-    """
-    view transpose permute t numpy_T slice select narrow split split_with_sizes chunk unbind
-    tensor_split hsplit vsplit dsplit unsqueeze squeeze expand expand_as diagonal as_strided
-    detach unfold alias movedim swapaxes swapdims view_as view_as_real view_as_complex
-    """.split()
-)
-"""View operators that never copy."""
+Arguments = Mapping[str, object]
+"""Arguments by the schema's names: plain values, `Operand`s, lists of them, and
+`UNKNOWN_ARGUMENT`."""
 
 
 def anything(operands: int, sizes: Sequence[int | None]) -> Effects:
@@ -67,59 +96,248 @@ def result_count(target: object) -> int | None:
 
 def declared(
     operator: OpOverload,
-    positions: Mapping[str, Sequence[int]],
+    arguments: Arguments,
     operands: int,
-    sizes: Sequence[int | None],
-    given: Mapping[str, object],
+    results: Sequence[TensorType | None],
 ) -> Effects:
-    """The effects an operator's schema declares.
-
-    `positions` maps argument names to the operand positions inside them, `sizes` has the
-    bytes of each result if fresh, `given` the arguments whose values are known.
-    """
+    """The effects of a call by its schema, with the tensor leaves of its result."""
     about = signature(operator)
-    if not about.trusted:
-        return anything(operands, sizes)
-    written = set(about.written)
-    if about.statistics is not None and (not about.statistics or given.get(about.statistics, True)):
-        written |= {"running_mean", "running_var"}
-    writes = frozenset(p for name in written for p in positions.get(name, ()))
+    everything = {**about.defaults, **arguments}
+    if not about.trusted or about.opaque or any(is_opaque(o.type) for o in operands_in(everything)):
+        return anything(operands, [fresh_bytes(found) for found in results])
+    names = about.writes(everything.get)
+    written = [operand for name in names for operand in operands_in(everything.get(name))]
+    overwrites = frozenset(_overwritten(operator, everything))
     return Effects(
         results=tuple(
-            _result(operator, number, nbytes, positions) for number, nbytes in enumerate(sizes)
+            _result(operator, number, len(results), found, everything)
+            for number, found in enumerate(results)
         ),
-        reads=frozenset(
-            p
-            for name, inside in positions.items()
-            for p in inside
-            if name not in written or (name not in about.outputs and about.name not in OVERWRITERS)
-        ),
-        writes=writes,
+        reads=frozenset(range(operands)) - overwrites,
+        writes=frozenset(operand.position for operand in written),
+        overwrites=overwrites,
         origin=Origin.DECLARED,
+        resizes=tuple(_resized(operator, everything, results)),
     )
 
 
-def _result(
-    operator: OpOverload, number: int, nbytes: int | None, positions: Mapping[str, Sequence[int]]
-) -> ResultEffect:
-    schema, about = operator._schema, signature(operator)
-    fresh = Fresh(nbytes)
-    if about.name in MAY_ALIAS_UNANNOTATED:
-        everything = [p for inside in positions.values() for p in inside]
-        return OneOf((fresh, *(AliasOf((p,)) for p in everything)))
-    # The results of list views (`split`) share the first argument's annotation.
+def operands_in(argument: object) -> Iterator[Operand]:
+    """The operands in an argument, or in all of them."""
+    if isinstance(argument, Operand):
+        yield argument
+    elif isinstance(argument, (list, tuple)):
+        for part in argument:
+            yield from operands_in(part)
+    elif isinstance(argument, dict):
+        for part in argument.values():
+            yield from operands_in(part)
+
+
+def argument_of(argument: object, env: Env, operand: Callable[[Value], Operand]) -> object:
+    """An argument of a node as `declared` takes it."""
+    if isinstance(argument, fx.Node):
+        bound = env[argument]
+        if not bound.values:
+            return _plain(bound.result)
+        found = [operand(value) for value in bound.values]
+        return found[0] if len(found) == 1 else found
+    if isinstance(argument, (list, tuple)):
+        return [argument_of(part, env, operand) for part in argument]
+    return argument
+
+
+def _plain(result: object) -> object:
+    """A computed argument, where it is known before the run."""
+    if isinstance(result, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        hint = known_int(result)
+        return UNKNOWN_ARGUMENT if hint is None else hint
+    return result if isinstance(result, PLAIN) else UNKNOWN_ARGUMENT
+
+
+def is_opaque(tensor: TensorType | None) -> bool:
+    """Sparse and quantized tensors have storages that no type shows."""
+    if tensor is None:
+        return False
+    return len(tensor.stride) != len(tensor.shape) or tensor.dtype[:1] == "q"
+
+
+# -- results ---------------------------------------------------------------------------
+
+
+@frozen
+class _Sources:
+    """Where one result may come from: the arguments it may alias, and when it does."""
+
+    arguments: tuple[str, ...]
+    condition: Condition
+
+
+@cache
+def _sources(operator: OpOverload, number: int) -> _Sources | None:
+    """None where the result is always fresh.  List results share one annotation."""
+    schema, name = operator._schema, signature(operator).name
     alias = schema.returns[min(number, len(schema.returns) - 1)].alias_info
     if alias is None:
-        return fresh
-    sources = [
-        position
+        if name not in UNANNOTATED:
+            return None
+        tensors = [a.name for a in schema.arguments if "Tensor" in str(a.type)]
+        only_first = UNANNOTATED[name] is not perhaps
+        return _Sources(tuple(tensors[:1] if only_first else tensors), UNANNOTATED[name])
+    sources = tuple(
+        argument.name
         for argument in schema.arguments
         if argument.alias_info is not None
         and (alias.before_set & argument.alias_info.before_set or not alias.before_set)
-        for position in positions.get(argument.name, ())
+    )
+    if alias.is_write or name in ALWAYS_VIEWS:
+        return _Sources(sources, always)
+    return _Sources(sources, CONDITIONAL_VIEWS.get(name, perhaps))
+
+
+class Plain(Enum):
+    """What most operators do, whatever their arguments: they only read, and all results are
+    fresh, or are views of the first argument."""
+
+    FRESH = "fresh"
+    VIEW = "view"
+
+
+@cache
+def plain(operator: OpOverload) -> Plain | None:
+    """Whether an operator is one of the plain kinds."""
+    about, schema = signature(operator), operator._schema
+    sources = {_sources(operator, number) for number in range(len(schema.returns))}
+    special = about.name in CLONES_STORAGE | REDUCES_IN_PLACE | ONE_MORE_IN_TRUTH.keys()
+    noisy = about.written or about.statistics is not None or about.moves or about.opaque
+    if noisy or special or not about.trusted:
+        return None
+    if sources <= {None}:
+        return Plain.FRESH
+    first = _Sources(about.arguments[:1], always)
+    single = str(schema.arguments[0].type) == "Tensor" if schema.arguments else False
+    return Plain.VIEW if sources == {first} and single else None
+
+
+def declared_plain(
+    operator: OpOverload, kind: Plain, operands: int, results: Sequence[TensorType | None]
+) -> Effects:
+    """As `declared`, for an operator of this kind whose tensors are all strided.
+
+    The first operand is the first argument.
+    """
+    found: tuple[ResultEffect, ...]
+    if kind is Plain.VIEW:
+        found = (AliasOf((0,)),) * len(results)
+    else:
+        unwritten = signature(operator).allocates_unwritten
+        found = tuple([Fresh(fresh_bytes(result), unwritten) for result in results])
+    return Effects(found, _first(operands), origin=Origin.DECLARED)
+
+
+@cache
+def _first(count: int) -> frozenset[int]:
+    return frozenset(range(count))
+
+
+def _result(
+    operator: OpOverload, number: int, count: int, found: TensorType | None, arguments: Arguments
+) -> ResultEffect:
+    if not operator._schema.returns:
+        return Fresh(fresh_bytes(found))
+    sources = _sources(operator, number)
+    if sources is None:
+        return _fresh(operator, number, found, arguments)
+    operands = [o for name in sources.arguments for o in operands_in(arguments.get(name))]
+    if len(sources.arguments) == 1 and len(operands) == count:
+        operands = [operands[number]]  # a list of tensors, each for one result
+    if not operands:
+        return _fresh(operator, number, found, arguments)
+    aliases = tuple(AliasOf((operand.position,)) for operand in operands)
+    question = Question(operands[0].type, found, len(operands), arguments)
+    answer = sources.condition(question)
+    if answer is False:
+        return _fresh(operator, number, found, arguments)
+    if answer and len(aliases) == 1:
+        return aliases[0]
+    return OneOf(aliases if answer else (_fresh(operator, number, found, arguments), *aliases))
+
+
+def _fresh(
+    operator: OpOverload, number: int, found: TensorType | None, arguments: Arguments
+) -> Fresh:
+    about = signature(operator)
+    nbytes = fresh_bytes(found)
+    first = next(operands_in(arguments), None)
+    if about.name in CLONES_STORAGE and first is not None:
+        nbytes = first.nbytes
+    elif about.name in REDUCES_IN_PLACE and found is not None and not found.shape:
+        nbytes = _unreduced(found, list(operands_in(arguments))[:2])
+    elif number in ONE_MORE_IN_TRUTH.get(about.name, ()) and nbytes and found is not None:
+        nbytes += itemsize(found.dtype)
+    return Fresh(nbytes, about.allocates_unwritten)
+
+
+def _unreduced(found: TensorType, operands: Sequence[Operand]) -> int | None:
+    shapes = [operand.type.shape for operand in operands if operand.type is not None]
+    known = [tuple(s for s in shape if s is not None) for shape in shapes]
+    if len(shapes) != len(operands) or list(map(len, known)) != list(map(len, shapes)):
+        return None
+    shape: tuple[int, ...] = torch.broadcast_shapes(*known)  # type: ignore[no-untyped-call]  # torch's own
+    return prod(shape) * itemsize(found.dtype)
+
+
+# -- operands --------------------------------------------------------------------------
+
+
+def _overwritten(operator: OpOverload, arguments: Arguments) -> Iterator[int]:
+    """Operands that are written in full and that nothing else in the call may read."""
+    about = signature(operator)
+    names = about.outputs or (about.written[:1] if about.name in OVERWRITERS else ())
+    if not names:
+        return
+    whole = [operand for name in names for operand in operands_in(arguments.get(name))]
+    others = [
+        operand
+        for name, argument in arguments.items()
+        if name not in names
+        for operand in operands_in(argument)
     ]
-    if not sources:
-        return fresh
-    if len(sources) == 1 and (alias.is_write or about.name in ALWAYS_VIEWS):
-        return AliasOf((sources[0],))
-    return OneOf((fresh, *(AliasOf((p,)) for p in sources)))
+    for operand in whole:
+        apart = operand.storage is not None and all(
+            other.storage is not None and other.storage != operand.storage for other in others
+        )
+        size = itemsize(operand.type.dtype) if operand.type else 0
+        if (apart or not others) and covers(operand.type, operand.nbytes, size):
+            yield operand.position
+
+
+def _resized(
+    operator: OpOverload, arguments: Arguments, results: Sequence[TensorType | None]
+) -> Iterator[tuple[int, int | None]]:
+    """`(position, bytes afterwards)` of storages that the call makes larger."""
+    about = signature(operator)
+    names = about.outputs or (about.arguments[:1] if about.moves else ())
+    targets = [operand for name in names for operand in operands_in(arguments.get(name))]
+    if len(targets) != len(results):
+        return
+    for operand, found in zip(targets, results, strict=True):
+        if found is None or operand.type is None or found.shape != operand.type.shape:
+            nbytes = fresh_bytes(found)
+            if nbytes is None or operand.nbytes is None:
+                yield operand.position, None
+            elif nbytes > operand.nbytes:
+                yield operand.position, nbytes
+
+
+def fresh_bytes(found: TensorType | None) -> int | None:
+    """Bytes of a fresh storage for a tensor of this type; sparse ones have several."""
+    if found is None or len(found.stride) != len(found.shape):
+        return None
+    return extent(found, itemsize(found.dtype))
+
+
+@cache
+def itemsize(dtype: str) -> int:
+    """Bytes of one element."""
+    found: torch.dtype = getattr(torch, dtype)
+    return found.itemsize

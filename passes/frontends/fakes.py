@@ -156,15 +156,19 @@ class World:
         known = self._memo.get(id(real))
         if isinstance(known, torch.Tensor):
             return known
+        self.refuse(real)
+        fake = self._from_meta(real) if real.is_meta or self.is_fake(real) else self._from(real)
+        self._memo[id(real)] = fake
+        return fake
+
+    def refuse(self, real: torch.Tensor) -> None:
+        """Raise for a tensor that cannot be followed; else keep it alive."""
         self._alive.append(real)
         if is_lazy(real):
             raise CaptureError(
                 "a parameter is lazy and has no shape yet: call the model once, then load it"
             )
         self._refuse_overlap(real)
-        fake = self._from_meta(real) if real.is_meta or self.is_fake(real) else self._from(real)
-        self._memo[id(real)] = fake
-        return fake
 
     def _refuse_overlap(self, real: torch.Tensor) -> None:
         """Two storages over the same memory, as numpy makes them, cannot be told apart."""

@@ -102,6 +102,13 @@ class Walk:
         known, self.ops = mark
         self.book.forget(known)
 
+    def surroundings(self) -> contextlib.AbstractContextManager[object]:
+        """What a graph is walked in."""
+        stack = contextlib.ExitStack()
+        stack.enter_context(self.book.world.mode)
+        stack.enter_context(self.observer)
+        return stack
+
     # -- graphs ------------------------------------------------------------------------
 
     def graph(
@@ -228,15 +235,33 @@ class Walk:
                 "lost the assignment itself, so later uses cannot be followed. Write into the "
                 "tensor (copy_), or use the other tensor by its own name"
             )
+        return self.execute(node, module, path, env, operands)
+
+    def with_reached(
+        self, node: fx.Node, module: fx.GraphModule, operands: Sequence[Value]
+    ) -> list[Value]:
+        """The operands of a called module, with the tensors that it holds."""
+        callee = module.get_submodule(str(node.target))
+        reached = [
+            self.book.attribute(f"{node.target}.{name}", real, module)
+            for name, real in module_tensors(callee).items()
+        ]
+        return list(dict.fromkeys([*operands, *reached]))
+
+    def execute(
+        self,
+        node: fx.Node,
+        module: fx.GraphModule,
+        path: tuple[str, ...],
+        env: dict[fx.Node, Bound],
+        operands: list[Value],
+    ) -> tuple[Op, Bound]:
+        """The op for a node without regions: run it and watch."""
+        target = node.target
         run: Callable[..., object]
         if node.op == "call_module":
-            callee = module.get_submodule(str(target))
-            run = self.book.world.module(callee)
-            reached = [
-                self.book.attribute(f"{target}.{name}", real, module)
-                for name, real in module_tensors(callee).items()
-            ]
-            operands = list(dict.fromkeys([*operands, *reached]))
+            run = self.book.world.module(module.get_submodule(str(target)))
+            operands = self.with_reached(node, module, operands)
         elif node.op == "call_method":
             name = str(target)
             run = lambda self_, *args, **kwargs: getattr(self_, name)(*args, **kwargs)  # noqa: E731

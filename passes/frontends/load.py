@@ -17,6 +17,7 @@ from os import PathLike, fspath
 from typing import Any
 
 import torch
+from attrs import frozen
 from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export._tree_utils import reorder_kwargs
@@ -26,8 +27,10 @@ from torch.utils._pytree import tree_flatten, tree_leaves
 
 from passes.errors import CaptureError, TrustError
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
+from passes.frontends.declaring import DeclaredWalk, RecordedWorld
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
 from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fx import Walk
 from passes.frontends.whole import program_of
 from passes.program import Program, Role
 
@@ -44,26 +47,48 @@ FROM_EXAMPLES = "inputs share storage as the example inputs do"
 ASSUMED_APART = "inputs are assumed to share no storage: no example inputs were given"
 
 
+@frozen
+class Way:
+    """How the effects of ops come to be known: the world of tensors, and the walk."""
+
+    world: type[World]
+    walk: type[Walk]
+
+
+OBSERVED = Way(World, Walk)
+WAYS: Mapping[str, Way] = {
+    "observed": OBSERVED,
+    "declared": Way(RecordedWorld, DeclaredWalk),
+}
+
+
 def load(
-    source: object, args: Sequence[object], kwargs: Mapping[str, object], *, trust: bool
+    source: object,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    *,
+    trust: bool,
+    effects: str = "observed",
 ) -> Program:
     """The Program of a source called with these inputs.  See `passes.load`."""
-    program = _program(source, args, kwargs, trust)
+    if effects not in WAYS:
+        raise CaptureError(f"effects={effects!r}: it is one of {', '.join(map(repr, WAYS))}")
+    program = _program(source, args, kwargs, trust, WAYS[effects])
     _ = program.flow  # numbered once, here, for every analysis to come
     return program
 
 
 def _program(
-    source: object, args: Sequence[object], kwargs: Mapping[str, object], trust: bool
+    source: object, args: Sequence[object], kwargs: Mapping[str, object], trust: bool, way: Way
 ) -> Program:
     if isinstance(source, (str, PathLike)):
-        return _from_file(fspath(source), args, kwargs, trust)
+        return _from_file(fspath(source), args, kwargs, trust, way)
     if isinstance(source, ExportedProgram):
-        return _from_exported(source, args, kwargs, "torch.export", source_name(source))
+        return _from_exported(source, args, kwargs, "torch.export", source_name(source), way)
     if isinstance(source, fx.GraphModule):
-        return from_graph(source, args, kwargs, "an fx graph", source_name(source), ())
+        return from_graph(source, args, kwargs, "an fx graph", source_name(source), way)
     if isinstance(source, nn.Module):
-        return _from_module(source, args, kwargs)
+        return _from_module(source, args, kwargs, way)
     raise CaptureError(
         f"cannot load a {type(source).__qualname__}: give an nn.Module with example inputs, "
         "a torch.fx.GraphModule, a torch.export.ExportedProgram, or the path of a .pt2 file"
@@ -83,7 +108,7 @@ def source_name(source: object) -> str:
 
 
 def _from_file(
-    path: str, args: Sequence[object], kwargs: Mapping[str, object], trust: bool
+    path: str, args: Sequence[object], kwargs: Mapping[str, object], trust: bool, way: Way
 ) -> Program:
     if "\0" in path or not zipfile.is_zipfile(path):
         # Opened only to tell a missing file from a foreign one.
@@ -109,7 +134,7 @@ def _from_file(
             f"({type(error).__name__}: {first_line(error)}). It may be damaged, of another "
             "kind, or of another torch version; export and save it again"
         ) from error
-    return _from_exported(exported, args, kwargs, f"torch.export, read from {path}", None)
+    return _from_exported(exported, args, kwargs, f"torch.export, read from {path}", None, way)
 
 
 def _from_exported(
@@ -118,6 +143,7 @@ def _from_exported(
     kwargs: Mapping[str, object],
     capture: str,
     name: str | None,
+    way: Way,
     notes: Sequence[str] = (),
 ) -> Program:
     signature = exported.graph_signature
@@ -131,7 +157,7 @@ def _from_exported(
     examples = iter(given if given is not None else [])
     sharing = FROM_EXAMPLES if given is not None else ASSUMED_APART
 
-    world = World(device_for(given or (), exported.state_dict.values()))
+    world = way.world(device_for(given or (), exported.state_dict.values()))
     inputs: list[tuple[Role, str, object]] = []
     notes = list(notes)
     for node, spec in zip(placeholders, signature.input_specs, strict=True):
@@ -178,6 +204,7 @@ def _from_exported(
         notes=notes,
         phases=_phases(exported),
         kept=list(_kept(exported)),
+        kind=way.walk,
     )
 
 
@@ -260,7 +287,8 @@ def from_graph(
     kwargs: Mapping[str, object],
     capture: str,
     name: str,
-    notes: Sequence[str],
+    way: Way,
+    notes: Sequence[str] = (),
 ) -> Program:
     """The Program of a graph called with these inputs, or else with those it recorded."""
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -272,13 +300,20 @@ def from_graph(
         given = [_recorded(node) for node in placeholders]
         if any(isinstance(value, torch.Tensor) for value in given):
             sharing = "inputs share storage as the recorded ones do"
-    world = World(device_for(given, module_tensors(module).values()))
+    world = way.world(device_for(given, module_tensors(module).values()))
     inputs = [
         (*told_by_dynamo(node), _fake_input(node, value, world))
         for node, value in zip(placeholders, given, strict=True)
     ]
     return program_of(
-        module, inputs, world, name=name, capture=capture, sharing=sharing, notes=notes
+        module,
+        inputs,
+        world,
+        name=name,
+        capture=capture,
+        sharing=sharing,
+        notes=notes,
+        kind=way.walk,
     )
 
 
@@ -349,7 +384,7 @@ def device_for(inputs: Sequence[object], state: object) -> torch.device | None:
 
 
 def _from_module(
-    module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
+    module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object], way: Way
 ) -> Program:
     name = type(module).__name__
     if not args and not kwargs and needs_inputs(module):
@@ -362,10 +397,10 @@ def _from_module(
     except Exception as error:
         refused = error
     else:
-        return _from_exported(exported, args, kwargs, how, name)
+        return _from_exported(exported, args, kwargs, how, name, way)
     notes = [f"torch.export refused: {first_line(refused)}"]
     try:
         traced, inputs = trace(module, args, kwargs)
-        return from_graph(traced, (), inputs, "symbolic_trace", name, notes)
+        return from_graph(traced, (), inputs, "symbolic_trace", name, way, notes)
     except Exception as untraceable:
         raise cannot_capture(name, refused, untraceable) from refused

@@ -3,7 +3,7 @@
 An `Observer` is a dispatch mode that logs the operators a node calls.  Their schemas say
 which arguments they write, including everything inside modules, Python functions and
 composite operators; where a schema is known to be silent, a correction stands in the
-tables below.
+tables of `schema`.
 
 Only storages matter here, so views need no care: writing through a view writes the
 storage it shares.
@@ -12,129 +12,27 @@ storage it shares.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import Any
 
 import torch
-from attrs import define, field, frozen
+from attrs import define, field
+from torch._guards import active_fake_mode
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
-
-OVERWRITERS = frozenset(
-    "copy_ fill_ zero_ normal_ uniform_ random_ bernoulli_ exponential_ cauchy_ geometric_ "
-    "log_normal_ _foreach_zero_ _foreach_copy_".split()
+from passes.frontends.schema import (
+    CLONES_STORAGE,
+    COPIES_IN_TRUTH,
+    ONE_MORE_IN_TRUTH,
+    OVERWRITERS,
+    REDUCES_IN_PLACE,
+    signature,
 )
-"""Operators that write their first argument without reading it."""
-
-RUNNING_STATISTICS = {
-    "batch_norm": "training",
-    "_native_batch_norm_legit": "training",
-    "batch_norm_gather_stats": "",
-    "batch_norm_gather_stats_with_counts": "",
-    "native_batch_norm": "training",
-    "_batch_norm_impl_index": "training",
-    "cudnn_batch_norm": "training",
-    "miopen_batch_norm": "training",
-    "instance_norm": "use_input_stats",
-    "batch_norm_update_stats": "",
-}
-"""Operators that write `running_mean` and `running_var`, whatever their schema says, just
-when the named argument is true (always, where there is none)."""
-
-WRITTEN_ONLY_IF_GIVEN = {
-    f"_fused_{optimizer}_": {"grads": "grad_scale"}
-    for optimizer in ("adam", "adamw", "sgd", "adagrad")
-}
-"""Operators that write an argument, whatever their schema says, only if another is given:
-fused optimizers unscale gradients in place."""
-
-COPIES_IN_TRUTH = frozenset(
-    "native_dropout channel_shuffle native_channel_shuffle _functional_assert_async".split()
-)
-"""Operators whose fake kernel may return its argument where the real one copies."""
-
-MOVES_STORAGE = frozenset("set_ set_data resize_ resize_as_ _resize_output_".split())
-"""Operators after which a tensor may have another storage, or a storage another size."""
-
-
-CLONES_STORAGE = frozenset(
-    "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy".split()
-)
-"""Operators whose result is as large as the whole storage of their first argument."""
-
-REDUCES_IN_PLACE = frozenset(
-    "mse_loss smooth_l1_loss soft_margin_loss binary_cross_entropy".split()
-)
-"""Losses whose reduced result keeps the storage of the unreduced one."""
-
-
-@frozen
-class Signature:
-    """What an operator's schema says of writing, worked out once per operator."""
-
-    name: str
-    arguments: tuple[str, ...]
-    written: tuple[str, ...]
-    outputs: tuple[str, ...]
-    statistics: str | None
-    allocates_unwritten: bool
-    reads_data: bool
-    moves: bool
-    trusted: bool
-    opaque: bool
-
-    @property
-    def quiet(self) -> bool:
-        """Nothing here to look at after a call."""
-        return not (
-            self.written
-            or self.statistics is not None
-            or self.allocates_unwritten
-            or self.moves
-            or self.opaque
-            or not self.trusted
-        )
-
-
-@cache
-def signature(operator: OpOverload) -> Signature:
-    """The signature of an operator, from its schema and the corrections above."""
-    schema = operator._schema
-    name = schema.name.rpartition("::")[2]
-    moves = name in MOVES_STORAGE
-    # Giving a tensor another storage, or a storage another size, writes no element.
-    silent = moves or name.startswith("empty")
-    written = [
-        argument
-        for argument in schema.arguments
-        if argument.alias_info is not None and argument.alias_info.is_write and not silent
-    ]
-    statistics = RUNNING_STATISTICS.get(name)
-    annotated = [a.name for a in written if statistics is None or a.name[:8] != "running_"]
-    return Signature(
-        name=name,
-        arguments=tuple(argument.name for argument in schema.arguments),
-        written=tuple(annotated),
-        outputs=tuple(argument.name for argument in written if argument.is_out),
-        statistics=statistics,
-        allocates_unwritten=name.startswith(("empty", "new_empty")),
-        # Views, and questions such as `x.device`, look at no element.
-        reads_data=not (operator.is_view or operator.namespace == "prim" or name[:4] == "sym_"),
-        moves=moves,
-        trusted=is_trusted(operator),
-        # Fake tensors are never quantized.
-        opaque=name.startswith(("quantize_per", "dequantize", "_empty_affine_quantized")),
-    )
-
-
-def is_trusted(operator: OpOverload) -> bool:
-    """Whether torch holds an operator to its schema.  A custom operator without the tag is
-    its author's promise alone."""
-    own = operator.namespace in ("aten", "prims", "prim", "higher_order", "rngprims")
-    return own or torch.Tag.pt2_compliant_tag in operator.tags
+from passes.frontends.views import UNANNOTATED
 
 
 @define(eq=False)
@@ -153,15 +51,9 @@ class Call:
 
     def written(self) -> Iterator[torch.Tensor]:
         """The tensors this call writes."""
-        about = signature(self.operator)
-        names = about.written
         given = dict(self.arguments())
-        if about.statistics is not None and (not about.statistics or given.get(about.statistics)):
-            names = (*names, "running_mean", "running_var")
-        conditions = WRITTEN_ONLY_IF_GIVEN.get(about.name, {})
-        for name in names:
-            if name not in conditions or given.get(conditions[name]) is not None:
-                yield from tensors_in(given.get(name))
+        for name in signature(self.operator).writes(given.get):
+            yield from tensors_in(given.get(name))
 
 
 @define(eq=False)
@@ -197,14 +89,21 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> object:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
         if not isinstance(func, OpOverload):
-            return result
+            return func(*args, **kwargs)
         about = signature(func)
+        # torch caches what operators do to fakes, and forgets that `out=` may be resized,
+        # and aliases that a schema does not annotate.
+        forgotten = about.outputs or about.name in UNANNOTATED
+        with _uncached() if forgotten else nullcontext():
+            result = func(*args, **kwargs)
         if about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
         elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
             _grow_to_truth(about.name, args, result)
+        elif about.name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
+            for number in ONE_MORE_IN_TRUTH[about.name]:
+                _grow_by_one(result[number])
         self.calls.append(Call(func, args, kwargs, result))
         if not about.quiet:
             self.loud = True
@@ -217,6 +116,11 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.loud = False
         result = run()
         return result, (_summary(self.calls) if self.loud else QUIET)
+
+
+def _uncached() -> AbstractContextManager[object]:
+    mode = active_fake_mode()
+    return nullcontext() if mode is None else disable_fake_tensor_cache(mode)
 
 
 def _as_copies(result: object, args: Sequence[object]) -> object:
@@ -242,6 +146,12 @@ def _grow_to_truth(name: str, args: Sequence[object], result: object) -> None:
         return
     if wanted is not None and wanted > (nbytes_of(result) or 0):
         result.untyped_storage().resize_(wanted)
+
+
+def _grow_by_one(tensor: torch.Tensor) -> None:
+    nbytes = nbytes_of(tensor)
+    if nbytes:
+        tensor.untyped_storage().resize_(nbytes + tensor.element_size())
 
 
 def hidden_state(calls: Sequence[Call]) -> list[torch.Tensor]:

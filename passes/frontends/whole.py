@@ -30,6 +30,7 @@ def program_of(
     notes: Sequence[str] = (),
     phases: Mapping[fx.Node, str] | None = None,
     kept: Sequence[tuple[int, Role, str]] = (),
+    kind: type[Walk] = Walk,
 ) -> Program:
     """The program of a graph whose placeholders get `(role, name, fake)` inputs in order.
 
@@ -38,7 +39,7 @@ def program_of(
     """
     book = Book(world)
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
-    walk = Walk(
+    walk = kind(
         book,
         phases or {},
         dynamic=any(is_dynamic(node.meta.get("val")) for node in placeholders),
@@ -63,7 +64,7 @@ def program_of(
     depth = torch._C._functorch.get_dynamic_layer_stack_depth()
     try:
         _FAKES.disabled = True  # what it logs of ops that cannot run on fakes, reports say
-        with torch.no_grad(), world.mode, walk.observer:
+        with torch.no_grad(), walk.surroundings():
             ops, returned = walk.graph(module, bound, ())
     except ProgramError:
         raise

@@ -37,7 +37,7 @@ def header(program: Program) -> Iterator[str]:
         names = ", ".join(f"{op.name} ({op.target})" for op in assumed[:5])
         more = f" and {len(assumed) - 5} more" if len(assumed) > 5 else ""
         yield (
-            f"  warning: {len(assumed)} ops could not be observed; their effects are assumed "
+            f"  warning: {len(assumed)} ops were not observed; their effects are assumed "
             f"from their schema, or they may do anything: {names}{more}"
         )
 

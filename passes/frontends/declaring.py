@@ -1,0 +1,248 @@
+"""From an fx graph to a `Program` without executing a node: schemas, and recorded types.
+
+Types come from what the capture left in `meta["val"]`; which of these tensors share storage
+it is never asked, because after saving or copying a graph that is not true any more.  What
+each op does is `declared`.  The walk keeps per value what later ops depend on: its type,
+its storage where that is certain, and the storage's size.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from attrs import define, evolve, field
+from torch import fx, nn
+from torch._ops import OpOverload
+
+from passes.errors import CaptureError
+from passes.frontends.declared import (
+    Operand,
+    anything,
+    argument_of,
+    declared,
+    declared_plain,
+    fresh_bytes,
+    is_opaque,
+    plain,
+    result_count,
+)
+from passes.frontends.env import Bound, leaf_names
+from passes.frontends.fakes import World, tensors_in, type_of
+from passes.frontends.fx import Walk
+from passes.frontends.nodes import target_name
+from passes.frontends.schema import signature
+from passes.program import (
+    AliasOf,
+    Effects,
+    Fresh,
+    Op,
+    OpKind,
+    Origin,
+    ResultEffect,
+    TensorType,
+    Value,
+)
+
+RECORDED = ("val", "example_value")
+"""Where captures record what a node gave."""
+
+NO_TENSORS = frozenset(("_operator", "math", "builtins", "torch", "torch.fx.experimental.sym_node"))
+"""Modules whose functions give no tensor unless they are given one."""
+
+
+class RecordedWorld(World):
+    """The way into a program that is not executed: tensors as they are."""
+
+    def tensor(self, real: torch.Tensor) -> torch.Tensor:
+        if real.is_meta and self.device is not None:
+            return super().tensor(real)
+        self.refuse(real)
+        return real
+
+    def module(self, real: nn.Module) -> nn.Module:
+        return real
+
+    def like(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def apart(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+
+@define(eq=False)
+class DeclaredWalk(Walk):
+    """A walk that asks schemas and recorded types, and runs nothing."""
+
+    known: dict[Value, Operand] = field(factory=dict)
+    objects: dict[Value, Value] = field(factory=dict)  # in-place result -> its first value
+    entries_seen: int = 0
+
+    def surroundings(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def get_attr(
+        self, node: fx.Node, module: fx.GraphModule, path: tuple[str, ...]
+    ) -> tuple[Op, Bound]:
+        op, bound = super().get_attr(node, module, path)
+        for value, source in zip(op.results, op.operands, strict=True):
+            self.known[value] = self.operand(source)
+        return op, bound
+
+    def execute(
+        self,
+        node: fx.Node,
+        module: fx.GraphModule,
+        path: tuple[str, ...],
+        env: dict[fx.Node, Bound],
+        operands: list[Value],
+    ) -> tuple[Op, Bound]:
+        if node.op == "call_module":
+            operands = self.with_reached(node, module, operands)
+        recorded = next((node.meta[key] for key in RECORDED if key in node.meta), _MISSING)
+        leaves: Sequence[torch.Tensor | None]
+        if recorded is _MISSING:
+            count = result_count(node.target)
+            leaves = [None] * (1 if count is None else count)
+        else:
+            leaves = tensors_in(recorded)
+        types = [None if leaf is None else type_of(leaf) for leaf in leaves]
+        effects = self.effects(node, env, operands, types)
+        name = "/".join((*path, node.name)) if path else node.name
+        first = len(self.book.values)
+        values = tuple(
+            [
+                Value(first + number, name, found)
+                for number, (name, found) in enumerate(
+                    zip(leaf_names(name, len(types)), types, strict=True)
+                )
+            ]
+        )
+        self.book.values += values
+        self.learn(node, operands, values, effects)
+        op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
+        return op, Bound(None if recorded is _MISSING else recorded, values)
+
+    # -- what an op does ---------------------------------------------------------------
+
+    def effects(
+        self,
+        node: fx.Node,
+        env: Mapping[fx.Node, Bound],
+        operands: Sequence[Value],
+        types: Sequence[TensorType | None],
+    ) -> Effects:
+        target = node.target
+        if target is operator.getitem:
+            found = self.projected(node, env, operands, len(types))
+            if found is not None:
+                return found
+        if isinstance(target, OpOverload):
+            if signature(target).name in ("set_", "set_data"):
+                raise CaptureError(
+                    f"node {node.name} ({target_name(node)}) gives a tensor another storage, "
+                    "which schemas cannot follow: load with effects='observed'"
+                )
+            kind = plain(target)
+            if kind is not None and not any(is_opaque(value.type) for value in operands):
+                return declared_plain(target, kind, len(operands), types)
+            place = {value: number for number, value in enumerate(operands)}
+            given = {**dict(zip(signature(target).arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
+            arguments = {
+                name: argument_of(argument, env, lambda v: self.operand(v).at(place[v]))
+                for name, argument in given.items()
+            }
+            return declared(target, arguments, len(operands), types)
+        if not operands and not types and getattr(target, "__module__", "") in NO_TENSORS:
+            return Effects(origin=Origin.DECLARED)
+        return anything(len(operands), list(map(fresh_bytes, types)))
+
+    def operand(self, value: Value) -> Operand:
+        """What is known of a value, at position 0."""
+        known = self.known.get(value)
+        if known is None:
+            known = self.known[value] = self.entering(value)
+        return known
+
+    def entering(self, value: Value) -> Operand:
+        """What is known of a value that no op has defined: of entry, or a region's input."""
+        entries = self.book.entries
+        while self.entries_seen < len(entries):
+            entry = entries[self.entries_seen]
+            self.known[entry.value] = Operand(0, entry.value.type, entry.nbytes, entry.storage)
+            self.entries_seen += 1
+        return self.known.get(value, Operand(0, value.type))
+
+    def projected(
+        self,
+        node: fx.Node,
+        env: Mapping[fx.Node, Bound],
+        operands: Sequence[Value],
+        count: int,
+    ) -> Effects | None:
+        """`getitem` of a list or tuple: which of its tensors come out."""
+        container, index = node.args
+        held = env[container] if isinstance(container, fx.Node) else None
+        if held is None or not isinstance(held.result, (list, tuple)) or not isinstance(index, int):
+            return None
+        parts = [len(tensors_in(part)) for part in held.result]
+        place = range(len(parts))[index]
+        before = sum(parts[:place])
+        taken = held.values[before : before + count]
+        if len(taken) != count or parts[place] != count:
+            return None
+        positions = {value: number for number, value in enumerate(operands)}
+        return Effects(
+            tuple(AliasOf((positions[value],)) for value in taken),
+            reads=frozenset(range(len(operands))),
+            origin=Origin.DECLARED,
+        )
+
+    # -- what is known afterwards ------------------------------------------------------
+
+    def learn(
+        self, node: fx.Node, operands: Sequence[Value], values: Sequence[Value], effects: Effects
+    ) -> None:
+        for number, (value, effect) in enumerate(zip(values, effects.results, strict=True)):
+            self.known[value] = self.result(value, effect, operands, number)
+        for position, nbytes in effects.resizes:
+            storage = self.operand(operands[position]).storage
+            for value, known in self.known.items():
+                if known.storage is None or known.storage == storage:
+                    self.known[value] = evolve(known, nbytes=nbytes)
+        target = node.target
+        if isinstance(target, OpOverload) and effects.writes | {p for p, _ in effects.resizes}:
+            self.same_object(target, operands, values, effects)
+
+    def result(
+        self, value: Value, effect: ResultEffect, operands: Sequence[Value], number: int
+    ) -> Operand:
+        if isinstance(effect, Fresh):
+            return Operand(0, value.type, effect.nbytes, value)
+        if isinstance(effect, AliasOf):
+            source = self.operand(operands[effect.operands[0]])
+            return Operand(0, value.type, source.nbytes, source.storage)
+        return Operand(0, value.type)
+
+    def same_object(
+        self,
+        target: OpOverload,
+        operands: Sequence[Value],
+        values: Sequence[Value],
+        effects: Effects,
+    ) -> None:
+        """An in-place result is its operand's tensor object: if the operator changes the
+        object's shape, the types of all its names are out of date."""
+        for value, effect in zip(values, effects.results, strict=True):
+            if isinstance(effect, AliasOf):
+                operand = operands[effect.operands[0]]
+                self.objects[value] = first = self.objects.get(operand, operand)
+                if value.type != self.operand(operand).type:
+                    for name in [first, *(v for v, o in self.objects.items() if o is first)]:
+                        self.known[name] = evolve(self.operand(name), type=None)
+                    self.known[value] = evolve(self.known[value], type=value.type)
+
+
+_MISSING = object()

@@ -1,0 +1,169 @@
+"""What an operator's schema says of writing, and the corrections where it is wrong.
+
+A schema is silent on some writes, claims some that never happen, and does not say which
+writes leave nothing of the old bytes.  The tables below do; each was found by comparing
+schemas with runs.  What a schema says of aliases is corrected in `views`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import torch
+from attrs import frozen
+from torch._ops import OpOverload
+
+OVERWRITERS = frozenset(
+    "copy_ fill_ zero_ normal_ uniform_ random_ bernoulli_ exponential_ cauchy_ geometric_ "
+    "log_normal_ _foreach_zero_ _foreach_copy_".split()
+)
+"""Operators that write their first argument without reading it."""
+
+RUNNING_STATISTICS = {
+    "batch_norm": "training",
+    "_native_batch_norm_legit": "training",
+    "batch_norm_gather_stats": "",
+    "batch_norm_gather_stats_with_counts": "",
+    "native_batch_norm": "training",
+    "_batch_norm_impl_index": "training",
+    "cudnn_batch_norm": "training",
+    "miopen_batch_norm": "training",
+    "instance_norm": "use_input_stats",
+    "batch_norm_update_stats": "",
+}
+"""Operators that write `running_mean` and `running_var`, whatever their schema says, just
+when the named argument is true (always, where there is none)."""
+
+WRITTEN_ONLY_IF = {
+    "_fused_adam_": {"grads": "grad_scale"},
+    "_fused_adamw_": {"grads": "grad_scale"},
+    "_fused_sgd_": {"grads": "grad_scale"},
+    "_fused_adagrad_": {"grads": "grad_scale", "state_steps": ""},
+    "rrelu_with_noise": {"noise": "training"},
+    "rrelu_with_noise_": {"noise": "training"},
+}
+"""Operators that write an argument, whatever their schema says, only if another is given
+and not false, or never (''): fused optimizers unscale gradients in place and leave the
+counting of steps to their caller, noise is drawn in training."""
+
+COPIES_IN_TRUTH = frozenset(
+    "native_dropout channel_shuffle native_channel_shuffle _functional_assert_async".split()
+)
+"""Operators whose fake kernel may return its argument where the real one copies."""
+
+MOVES_STORAGE = frozenset("set_ set_data resize_ resize_as_ _resize_output_".split())
+"""Operators after which a tensor may have another storage, or a storage another size."""
+
+CLONES_STORAGE = frozenset(
+    "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy".split()
+)
+"""Operators whose result is as large as the whole storage of their first argument."""
+
+REDUCES_IN_PLACE = frozenset(
+    "mse_loss smooth_l1_loss soft_margin_loss binary_cross_entropy".split()
+)
+"""Losses whose reduced result keeps the storage of the unreduced one."""
+
+ONE_MORE_IN_TRUTH = dict.fromkeys(
+    ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), (1, 3)
+)
+"""Operators of whose results some, by number, have room for one more element than shown."""
+
+
+@frozen
+class Signature:
+    """What an operator's schema says of writing, worked out once per operator."""
+
+    name: str
+    arguments: tuple[str, ...]
+    defaults: Mapping[str, object]
+    written: tuple[str, ...]
+    outputs: tuple[str, ...]
+    statistics: str | None
+    allocates_unwritten: bool
+    reads_data: bool
+    moves: bool
+    trusted: bool
+    opaque: bool
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing here to look at after a call."""
+        return not (
+            self.written
+            or self.statistics is not None
+            or self.allocates_unwritten
+            or self.moves
+            or self.opaque
+            or not self.trusted
+        )
+
+    def writes(self, given: Callable[[str], object]) -> tuple[str, ...]:
+        """The arguments written in a call; `given` tells the value of each argument.
+
+        An `UNKNOWN_ARGUMENT` may be anything, so what hangs on it may be written.
+        """
+        names = self.written
+        if self.statistics is not None and (not self.statistics or given(self.statistics)):
+            names = (*names, *_STATISTICS)
+        conditions = WRITTEN_ONLY_IF.get(self.name)
+        if conditions is None:
+            return names
+        return tuple(n for n in names if n not in conditions or not _is_off(given(conditions[n])))
+
+
+def _is_off(argument: object) -> bool:
+    return argument is None or argument is False
+
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+class _UnknownArgument:
+    """The value of an argument that only a run decides.  True, like anything there is."""
+
+    def __repr__(self) -> str:
+        return "<decided by the run>"
+
+
+UNKNOWN_ARGUMENT = _UnknownArgument()
+
+
+@cache
+def signature(operator: OpOverload) -> Signature:
+    """The signature of an operator, from its schema and the corrections above."""
+    schema = operator._schema
+    name = schema.name.rpartition("::")[2]
+    moves = name in MOVES_STORAGE
+    # Giving a tensor another storage, or a storage another size, writes no element.
+    silent = moves or name.startswith("empty")
+    written = [
+        argument
+        for argument in schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write and not silent
+    ]
+    statistics = RUNNING_STATISTICS.get(name)
+    annotated = [a.name for a in written if statistics is None or a.name[:8] != "running_"]
+    return Signature(
+        name=name,
+        arguments=tuple(argument.name for argument in schema.arguments),
+        defaults={a.name: a.default_value for a in schema.arguments if a.has_default_value()},
+        written=tuple(annotated),
+        outputs=tuple(argument.name for argument in written if argument.is_out),
+        statistics=statistics,
+        allocates_unwritten=name.startswith(("empty", "new_empty")),
+        # Views, and questions such as `x.device`, look at no element.
+        reads_data=not (operator.is_view or operator.namespace == "prim" or name[:4] == "sym_"),
+        moves=moves,
+        trusted=is_trusted(operator),
+        # Fake tensors are never quantized.
+        opaque=name.startswith(("quantize_per", "dequantize", "_empty_affine_quantized")),
+    )
+
+
+def is_trusted(operator: OpOverload) -> bool:
+    """Whether torch holds an operator to its schema.  A custom operator without the tag is
+    its author's promise alone."""
+    own = operator.namespace in ("aten", "prims", "prim", "higher_order", "rngprims")
+    return own or torch.Tag.pt2_compliant_tag in operator.tags

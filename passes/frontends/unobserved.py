@@ -1,0 +1,81 @@
+"""The effects of a node that cannot run on fake tensors: what its schema declares."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+
+from torch import fx
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_leaves
+
+from passes.frontends.book import Book
+from passes.frontends.declared import (
+    Operand,
+    anything,
+    argument_of,
+    declared,
+    fresh_bytes,
+)
+from passes.frontends.env import MISSING, Env, evaluated, leaf_values
+from passes.frontends.resolve import operator_of
+from passes.frontends.schema import signature
+from passes.program import AliasOf, Effects, OneOf, Origin, ResultEffect, TensorType, Value
+
+
+def is_missing(result: object) -> bool:
+    """Whether a result, or some tensor of it, is missing."""
+    return result is MISSING or any(leaf is MISSING for leaf in tree_leaves(result))
+
+
+def called_by(node: fx.Node, env: Env) -> OpOverload | None:
+    """The operator that a node calls, if it is one and its arguments are there."""
+    if any(is_missing(env[n].result) for n in node.all_input_nodes):
+        return node.target if isinstance(node.target, OpOverload) else None
+    return operator_of(node, evaluated(node.args, env), evaluated(node.kwargs, env))
+
+
+def effects_of(
+    node: fx.Node,
+    called: OpOverload | None,
+    env: Env,
+    book: Book,
+    operands: Sequence[Value],
+    types: Sequence[TensorType | None],
+) -> Effects:
+    """Effects from the node's schema; anything where it has none."""
+    place: Mapping[Value, int] = {value: number for number, value in enumerate(operands)}
+    if node.target is operator.getitem:
+        parts = tuple(AliasOf((place[value],)) for value in _projected(node, env))
+        answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
+        found = parts if _is_flat(node, env) else (answers,) * len(types)
+        return Effects(found, origin=Origin.DECLARED)
+    if called is None:
+        return anything(len(operands), list(map(fresh_bytes, types)))
+
+    def operand(value: Value) -> Operand:
+        storage = book.storages.get(value.index)
+        nbytes = None if storage is None else book.sizes[storage]
+        return Operand(place[value], value.type, nbytes, storage)
+
+    given = {**dict(zip(signature(called).arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
+    arguments = {name: argument_of(given[name], env, operand) for name in given}
+    return declared(called, arguments, len(operands), types)
+
+
+def _is_flat(node: fx.Node, env: Env) -> bool:
+    """Whether the operand of `getitem` is a tuple of tensors, each perhaps missing."""
+    container = node.args[0]
+    return isinstance(container, fx.Node) and isinstance(env[container].result, tuple)
+
+
+def _projected(node: fx.Node, env: Env) -> Sequence[Value]:
+    """The values that `getitem` may give: certain if its operand is a tuple of tensors."""
+    container, index = node.args
+    if not isinstance(container, fx.Node) or not _is_flat(node, env):
+        return list(leaf_values(node.args, env))
+    values = env[container].values
+    if isinstance(index, slice):
+        return values[index]
+    assert isinstance(index, int)
+    return (values[index],)

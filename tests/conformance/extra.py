@@ -1,0 +1,212 @@
+"""Calls of operators that real graphs contain and torch's table of samples does not.
+
+Most are written as graphs have them, by overload.  The last are operators of one's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.conformance.calls import Call
+
+aten = torch.ops.aten
+
+
+def _x(*shape: int) -> Tensor:
+    return torch.arange(1, 1 + torch.Size(shape).numel(), dtype=torch.float32).reshape(shape) / 7
+
+
+X, Y, FLAT, ROW = _x(4, 6), _x(4, 6) + 1, _x(24), _x(6)
+HALF = X.to(torch.float16)
+COMPLEX = torch.complex(X, Y)
+IMAGE = _x(2, 3, 4, 4)
+STATS = (_x(3), _x(3) + 1, _x(3) + 2, _x(3) + 3)
+INDEX = torch.tensor([0, 2])
+STEP = torch.ones(())
+SCALE = torch.full((), 2.0)
+FOUND = torch.zeros(())
+
+# Any: keywords for an overloaded function.
+ADAM: dict[str, Any] = {
+    "lr": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "weight_decay": 0.0,
+    "eps": 1e-8,
+    "amsgrad": False,
+    "maximize": False,
+}
+SGD: dict[str, Any] = {
+    "weight_decay": 0.0,
+    "momentum": 0.9,
+    "lr": 0.1,
+    "dampening": 0.0,
+    "nesterov": False,
+    "maximize": False,
+    "is_first_step": False,
+}
+ADAGRAD: dict[str, Any] = {
+    "lr": 0.1,
+    "lr_decay": 0.0,
+    "weight_decay": 0.0,
+    "eps": 1e-8,
+    "maximize": False,
+}
+
+
+def _norm(operator: Any, *more: object) -> Callable[..., Any]:
+    return lambda x, w, b, m, v: operator(x, w, b, m, v, *more)
+
+
+@torch.library.custom_op("conformance::scale_", mutates_args={"x"})
+def scale_(x: Tensor, by: float) -> None:
+    """Writes its argument, and says so."""
+    x.mul_(by)
+
+
+@torch.library.custom_op("conformance::scaled", mutates_args=())
+def scaled(x: Tensor, by: float) -> Tensor:
+    """Returns something new."""
+    return x * by
+
+
+@scaled.register_fake
+def _(x: Tensor, by: float) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("conformance::fill_both_", mutates_args={"outs", "also"})
+def fill_both_(source: Tensor, outs: Sequence[Tensor], also: Tensor) -> None:
+    """Writes the tensors of a list and another."""
+    for out in outs:
+        out.copy_(source)
+    also.add_(source)
+
+
+@torch.library.triton_op("conformance::kernel_", mutates_args={"out"})
+def kernel_(x: Tensor, out: Tensor) -> None:
+    """What stands for a Triton kernel: known by its schema."""
+    out.copy_(x)
+
+
+_CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
+    ("_unsafe_view", lambda x: aten._unsafe_view.default(x, [24]), (X,)),
+    ("unsafe_split", lambda x: aten.unsafe_split.Tensor(x, 2), (X,)),
+    ("unsafe_split", lambda x: torch.unsafe_split(x, 2), (X,)),
+    ("unsafe_split_with_sizes", lambda x: aten.unsafe_split_with_sizes.default(x, [1, 3]), (X,)),
+    ("unsafe_chunk", lambda x: torch.unsafe_chunk(x, 2), (X,)),
+    ("_reshape_alias", lambda x: aten._reshape_alias.default(x, [24], [1]), (X,)),
+    ("reshape", lambda x: x.t().reshape(-1), (X,)),
+    ("reshape", lambda x: x[:, :3].reshape(2, 2, 3), (X,)),
+    ("contiguous", lambda x: x.t().contiguous(), (X,)),
+    ("contiguous", lambda x: x.contiguous(memory_format=torch.channels_last), (IMAGE,)),
+    ("to", lambda x: x.to(torch.float32), (X,)),
+    ("to", lambda x: x.to(torch.float32, copy=True), (X,)),
+    ("to", lambda x: x.to(torch.float64), (X,)),
+    ("to", lambda x, y: x.to(y), (HALF, X)),
+    ("flatten", lambda x: x.flatten(), (X,)),
+    ("flatten", lambda x: x.t().flatten(), (X,)),
+    ("type_as", lambda x, y: x.type_as(y), (X, Y)),
+    ("type_as", lambda x, y: x.type_as(y), (HALF, Y)),
+    ("sum_to_size", lambda x: x.sum_to_size(4, 6), (X,)),
+    ("sum_to_size", lambda x: x.sum_to_size(1, 6), (X,)),
+    ("to_dense", lambda x: x.to_dense(), (X,)),
+    ("conj_physical", torch.conj_physical, (X,)),
+    ("conj_physical", torch.conj_physical, (COMPLEX,)),
+    ("resolve_conj", lambda x: x.conj().resolve_conj(), (COMPLEX,)),
+    ("resolve_neg", lambda x: x.conj().imag.resolve_neg(), (COMPLEX,)),
+    ("real", torch.real, (X,)),
+    ("atleast_1d", torch.atleast_1d, (X,)),
+    ("atleast_3d", lambda *xs: aten.atleast_3d.Sequence(xs), (X, ROW)),
+    ("broadcast_tensors", torch.broadcast_tensors, (X, ROW)),
+    ("meshgrid", lambda a, b: torch.meshgrid(a, b, indexing="xy"), (ROW, FLAT)),
+    ("cartesian_prod", torch.cartesian_prod, (ROW,)),
+    ("cartesian_prod", torch.cartesian_prod, (ROW, FLAT)),
+    ("einsum", lambda x: torch.einsum("ij->ji", x), (X,)),
+    ("einsum", lambda x: torch.einsum("ij->i", x), (X,)),
+    ("einsum", lambda x, y: torch.einsum("ij,kj->ik", x, y), (X, Y)),
+    ("dropout", lambda x: aten.dropout.default(x, 0.5, False), (X,)),
+    ("dropout", lambda x: aten.dropout.default(x, 0.5, True), (X,)),
+    ("dropout", lambda x: aten.dropout.default(x, 0.0, True), (X,)),
+    ("native_dropout", lambda x: aten.native_dropout.default(x, 0.5, False), (X,)),
+    ("feature_dropout", lambda x: torch.feature_dropout(x, 0.5, False), (IMAGE,)),
+    ("alpha_dropout", lambda x: torch.alpha_dropout(x, 0.5, False), (X,)),
+    ("dropout_", lambda x: torch.dropout_(x, 0.5, True), (X,)),
+    ("lift", lambda x: aten.lift.default(x), (X,)),
+    ("lift_fresh", lambda x: aten.lift_fresh.default(x), (X,)),
+    ("lift_fresh_copy", lambda x: aten.lift_fresh_copy.default(x), (X,)),
+    ("alias", lambda x: aten.alias.default(x), (X,)),
+    ("detach_", lambda x: x.detach_(), (X,)),
+    ("_to_copy", lambda x: aten._to_copy.default(x), (X,)),
+    ("_cast_Float", lambda x: aten._cast_Float.default(x), (X,)),
+    ("channel_shuffle", lambda x: torch.channel_shuffle(x, 1), (IMAGE,)),
+    ("index_put_", lambda x, i, y: x.index_put_([i], y[:2]), (X, INDEX, Y)),
+    ("index_put_", lambda x, i, y: aten.index_put_.default(x, [i], y, True), (X, INDEX, ROW)),
+    ("index_put", lambda x, i, y: aten.index_put.default(x, [i], y), (X, INDEX, ROW)),
+    ("set_", lambda x, y: x.set_(y).add_(1), (X, Y)),
+    ("resize_", lambda x: x.resize_(8, 6).fill_(0), (X,)),
+    ("resize_", lambda x: (x + 1).resize_(2, 2), (X,)),
+    ("resize_as_", lambda x, y: (x + 1).resize_as_(y), (ROW, X)),
+    ("as_strided_", lambda x: x.as_strided_([6, 4], [1, 6]).mul_(2), (X,)),
+    ("t_", lambda x: (x.t_().reshape(-1), x.contiguous()), (X,)),
+    ("transpose_", lambda x: x.transpose_(0, 1).reshape(-1).add_(1), (X,)),
+    ("unsqueeze_", lambda x: x.unsqueeze_(0).add_(1), (X,)),
+    ("squeeze_", lambda x: x.squeeze_().add_(1), (X,)),
+    ("copy_", lambda x, y: x.copy_(y), (X, ROW)),
+    ("zero_", lambda x: x[1:].zero_(), (X,)),
+    ("random_", lambda x: x.random_(3), (X,)),
+    ("slice_scatter", lambda x, y: torch.slice_scatter(x[:2], y, 0, 0, 1), (X, ROW[None])),
+    ("split_copy", lambda x, a, b: aten.split_copy.Tensor_out(x, 2, out=[a, b]), (X, X[:2], X[2:])),
+    ("native_batch_norm", _norm(aten.native_batch_norm.default, True, 0.1, 1e-5), (IMAGE, *STATS)),
+    ("native_batch_norm", _norm(aten.native_batch_norm.default, False, 0.1, 1e-5), (IMAGE, *STATS)),
+    ("batch_norm", _norm(torch.batch_norm, True, 0.1, 1e-5, False), (IMAGE, *STATS)),
+    ("batch_norm", _norm(torch.batch_norm, False, 0.1, 1e-5, False), (IMAGE, *STATS)),
+    ("instance_norm", _norm(torch.instance_norm, True, 0.1, 1e-5, False), (IMAGE, *STATS)),
+    ("instance_norm", _norm(torch.instance_norm, False, 0.1, 1e-5, False), (IMAGE, *STATS)),
+    ("_foreach_add", lambda x, y: torch._foreach_add([x, y], 1.0), (X, ROW)),
+    ("_foreach_add_", lambda x, y: torch._foreach_add_([x, y], 1.0), (X, ROW)),
+    ("_foreach_add_", lambda x, y: torch._foreach_add_([x], [y]), (X, Y)),
+    ("_foreach_mul_", lambda x, y, s: torch._foreach_mul_([x, y], s), (X, ROW, SCALE)),
+    ("_foreach_copy_", lambda x, y: torch._foreach_copy_([x], [y]), (X, Y)),
+    ("_foreach_zero_", lambda x, y: torch._foreach_zero_([x, y]), (X, Y)),
+    ("_foreach_norm", lambda x, y: torch._foreach_norm([x, y]), (X, Y)),
+    ("_foreach_sqrt_", lambda x, y: torch._foreach_sqrt_([x, y]), (X, Y)),
+    ("_foreach_lerp_", lambda x, y: torch._foreach_lerp_([x], [y], 0.5), (X, Y)),
+    ("_foreach_addcdiv_", lambda x, y, z: torch._foreach_addcdiv_([x], [y], [z]), (X, Y, Y + 1)),
+    (
+        "_fused_adam_",
+        lambda p, g, m, v, n: torch._fused_adam_([p], [g], [m], [v], [], [n], **ADAM),
+        (X, Y, X + 1, Y + 1, STEP),
+    ),
+    (
+        "_fused_adam_",
+        lambda p, g, m, v, n, s, f: torch._fused_adam_(
+            [p], [g], [m], [v], [], [n], **ADAM, grad_scale=s, found_inf=f
+        ),
+        (X, Y, X + 1, Y + 1, STEP, SCALE, FOUND),
+    ),
+    (
+        "_fused_adamw_",
+        lambda p, g, m, v, n: torch._fused_adamw_([p], [g], [m], [v], [], [n], **ADAM),
+        (X, Y, X + 1, Y + 1, STEP),
+    ),
+    ("_fused_sgd_", lambda p, g, m: torch._fused_sgd_([p], [g], [m], **SGD), (X, Y, X + 1)),
+    (
+        "_fused_adagrad_",
+        lambda p, g, s, n: torch._fused_adagrad_([p], [g], [s], [n], **ADAGRAD),
+        (X, Y, X + 1, STEP),
+    ),
+    ("conformance::scale_", lambda x: scale_(x, 2.0), (X,)),
+    ("conformance::scaled", lambda x: scaled(x, 2.0), (X,)),
+    ("conformance::fill_both_", lambda x, a, b, c: fill_both_(x, [a, b], c), (X, Y, X + 1, Y + 1)),
+    ("conformance::kernel_", lambda x, out: kernel_(x, out), (X, Y)),
+)
+
+EXTRA: Sequence[Call] = tuple(
+    Call(name, "extra", number, function, tensors)
+    for number, (name, function, tensors) in enumerate(_CALLS)
+)
