@@ -374,6 +374,22 @@ def test_a_way_that_is_never_taken_contributes_nothing() -> None:
         results.of("y")
 
 
+def test_what_a_way_that_is_never_taken_would_give_is_not_joined() -> None:
+    """Though the value it would give is known from elsewhere."""
+    graph = parse(
+        """
+                one = 1
+                six = 6
+                test one  -> end(one), end(six)
+        end(z): write z
+        """
+    )
+    results = solve(Conditional(), graph)
+    verify(results)
+    assert results.of("z") == 1
+    assert results.of("six") == 6
+
+
 def test_without_takes_every_way_contributes() -> None:
     """The same analysis, not conditional."""
     graph = parse(SECOND_BRANCH)
