@@ -541,13 +541,13 @@ def test_shared_unknowns_are_the_least_solution(drawn: tuple[Shape, list[TextNod
     graph = in_lines(shape, nodes)
     results = solve(Summary(), graph)
     verify(results)
-    before, cells = naive(shape, nodes)
+    before, expected = naive(shape, nodes)
     for node, fact in zip(nodes, before, strict=True):
         assert results.reached(node) == (fact is not None)
         if fact is not None:
             assert results.before(node) == fact
     for cell, fact in cells(results).items():
-        assert fact == cells[cell]
+        assert fact == expected[cell]
 
 
 # GenKill is the same analysis, composed
