@@ -32,7 +32,7 @@ from dataflow import (
 )
 from dataflow.analysis import GenKill
 from dataflow.together import NotYet, Partial, Shared, Solved
-from tests.dataflow.test_brute_force import Node, Shape, in_lines, shapes
+from tests.dataflow.test_brute_force import Graph, Node, Shape, in_lines, shapes
 
 Names = frozenset[str]
 times_solved: list[object] = []
@@ -603,8 +603,14 @@ def test_gen_and_kill_agree_with_the_transfer(data: Any, code: Any, draw: st.Dat
     """At every point, in blocks of any length, and in as many evaluations."""
     shape = draw.draw(shapes())
     subset = st.frozensets(st.integers(0, 4), max_size=3)
-    nodes = [Node(n, draw.draw(subset), draw.draw(subset)) for n in range(shape.size)]
-    graph = in_lines(shape, nodes)
+    nodes: list[Node] = []
+    blocks = []
+    for _ in range(shape.size):
+        length = draw.draw(st.integers(0, 3))
+        blocks.append(range(len(nodes), len(nodes) + length))
+        nodes += [Node(n, draw.draw(subset), draw.draw(subset)) for n in blocks[-1]]
+    edges = [(source, to) for source in range(shape.size) for to in shape.successors[source]]
+    graph = Graph(Flow(nodes, blocks, edges, sorted(shape.entries), sorted(shape.exits)))
     composed, stepped = solve(data, graph), solve(code, graph)
     verify(composed)
     assert composed.states == stepped.states
