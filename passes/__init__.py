@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 __all__ = [
     "UNKNOWN", "Aliases", "Breakdown", "Buffer", "CaptureError", "Category", "Effects",
     "EffectsKnown", "GraphAnalyser", "Layout", "LiveAtExit", "LiveRange", "LiveStage",
-    "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Plan", "PlanError", "Program",
-    "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass", "TensorType",
+    "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Plan", "PlanError",
+    "Program", "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass", "TensorType",
     "TrustError", "Value", "aliases", "compile_backend", "liveness", "load",
     "load_training_step", "memory", "plan", "plan_buffers", "run",
 ]  # fmt: skip
