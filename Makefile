@@ -44,6 +44,7 @@ types: $(READY)
 
 bench: $(READY)
 	$(RUN) bench/bench.py
+	$(RUN) bench/race.py
 	$(RUN) bench/plan.py $(INSTANCES)
 
 conformance: $(READY)

@@ -11,7 +11,9 @@ across is looked at where it first can be part of a loop (Ramalingam, 1999).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from attrs import frozen
 
@@ -39,6 +41,21 @@ class Order:
         return [part for part in [*parts, range(end, len(self.sequence))] if part]
 
 
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Set up without the garbage collector: of the hundreds of thousands of lists that are
+    made at once all are kept, and looking them over again and again takes as long as making
+    them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@collector_paused()
 def weak_topological_order(
     reads: Sequence[Sequence[int]],
     writes: Sequence[Sequence[int]],

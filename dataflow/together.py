@@ -26,6 +26,7 @@ from attrs import define
 from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, System, Unreached
 from dataflow.graph import Flow
 from dataflow.lattice import Lattice
+from dataflow.order import collector_paused
 
 if TYPE_CHECKING:
     from dataflow.results import Results
@@ -257,7 +258,8 @@ def joint(
 
     main = bind(analysis) if needs(analysis) else analysis
     if not asked and not shared:
-        system = main.pose(flow)
+        with collector_paused():
+            system = main.pose(flow)
         return Joint(main, system, main.lattice, len(system.initial), [], [])
 
     parts: dict[type, _Part] = {}

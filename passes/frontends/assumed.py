@@ -97,14 +97,20 @@ def as_laid_out(walk: Walk, operands: Iterable[Value], result: object) -> object
 def part(
     walk: Walk, node: fx.Node, path: tuple[str, ...], whole: Bound, args: Sequence[Any]
 ) -> tuple[Op, Bound]:
-    """The op for a part of a result of which some tensors are missing."""
-    result = whole.result[args[1]]  # type: ignore[index]  # it is a container
-    before = len(leaves_of(tuple(whole.result[: args[1]])))  # type: ignore[index]  # as above
-    leaves = leaves_of(result)
-    values = walk.book.leaves("/".join((*path, node.name)), leaves)
-    operands = whole.values[before : before + len(leaves)]
-    effects = Effects(tuple(AliasOf((number,)) for number in range(len(leaves))))
-    op = walk.make(node, path, OpKind.CALL, operands, values, effects)
+    """The op for a part, or several, of a result of which some tensors are missing."""
+    container: Sequence[object] = whole.result  # type: ignore[assignment]  # it is one
+    result = container[args[1]]
+    counts = [len(leaves_of(each)) for each in container]
+    chosen = range(len(counts))[args[1]]
+    places = [chosen] if isinstance(chosen, int) else chosen
+    operands = [
+        value
+        for place in places
+        for value in whole.values[sum(counts[:place]) : sum(counts[: place + 1])]
+    ]
+    values = walk.book.leaves("/".join((*path, node.name)), leaves_of(result))
+    effects = Effects(tuple(AliasOf((number,)) for number in range(len(values))))
+    op = walk.make(node, path, OpKind.CALL, tuple(operands), values, effects)
     return op, Bound(result, values)
 
 

@@ -275,7 +275,7 @@ class Walk:
             source = node.args[0]
             if (
                 target is operator.getitem
-                and isinstance(args[1], int)
+                and isinstance(args[1], (int, slice))
                 and env[source].result is not MISSING  # type: ignore[index]  # a node
             ):
                 return assumed.part(self, node, path, env[source], args)  # type: ignore[index]  # as above

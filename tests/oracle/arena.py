@@ -108,6 +108,9 @@ class _InArena(_Inside):
         for copy in back:
             both = self.plan.carried.get(copy.target, ())
             slots.append(both[loops[-1][1] % len(both)] if both else None)
+        # What is not carried, such as what a scan stacks, comes after.
+        leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+        slots += [None] * (len(leaves) - len(slots))
         return self.moved(result, slots, even_from_arena=True)
 
     def own_slot(self, value: Value) -> Slot | None:
