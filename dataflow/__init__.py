@@ -4,6 +4,7 @@
     lattices.py   a library of them, with numeric, partition, combinators and products
     graph.py      what the engine needs to know of a graph
     analysis.py   Forward, Backward, SparseForward, SparseBackward
+    system.py     the equations they come to
     solve.py      the loop; read it first
     order.py      the order it goes in
     together.py   analyses that need each other

@@ -21,68 +21,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum
-from functools import cached_property
-from typing import Any, Final, Generic, Literal, TypeVar
-
-from attrs import define, field
+from typing import Generic, TypeVar
 
 from dataflow.graph import Copy, Flow
 from dataflow.lattice import Lattice
+from dataflow.system import UNREACHED as UNREACHED
+from dataflow.system import System as System
+from dataflow.system import Unreached as Unreached
 
 N = TypeVar("N")
 V = TypeVar("V")
-
-
-class Answer(Enum):
-    """`UNREACHED`: no execution gets here.  Neither bottom nor any other fact."""
-
-    UNREACHED = "unreached"
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-UNREACHED: Final = Answer.UNREACHED
-Unreached = Literal[Answer.UNREACHED]
-
-
-@define(eq=False, frozen=True, slots=False)
-class System(Generic[V]):
-    """Constraints over unknowns, all numbered.
-
-    `initial` is the state to start from: `UNREACHED`, or the boundary's fact.  A
-    constraint is evaluated, as `evaluate(subjects[c], facts it reads)`, only while
-    everything it reads is reached; a fact it gives may be `UNREACHED`, which says nothing.
-    `asks`: constraints also read and tell others while they run.  `sequence` has the
-    constraints in the analysis' direction: a straight-line program needs no other order.
-    `first` is the number of the first node's constraint; None where it is not one by one.
-    `constraint_name` and `unknown_name` are for messages.
-    """
-
-    initial: Sequence[V | Unreached]
-    reads: Sequence[Sequence[int]]
-    writes: Sequence[Sequence[int]]
-    subjects: Sequence[object]
-    evaluate: Callable[[Any, list[V]], Sequence[V | Unreached]]  # Any: a subject of its own kind
-    constraint_name: Callable[[int], str]
-    unknown_name: Callable[[int], str]
-    sequence: Sequence[int] = field()
-    first: int | None = None
-    asks: bool = False
-
-    @sequence.default
-    def _as_given(self) -> Sequence[int]:
-        return range(len(self.reads))
-
-    @cached_property
-    def writers(self) -> list[list[tuple[int, int]]]:
-        """Per unknown, the constraints that write it, each with the position it has there."""
-        found: list[list[tuple[int, int]]] = [[] for _ in self.initial]
-        for constraint, outputs in enumerate(self.writes):
-            for position, unknown in enumerate(outputs):
-                found[unknown].append((constraint, position))
-        return found
 
 
 class Analysis(ABC, Generic[N, V]):

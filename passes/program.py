@@ -28,6 +28,17 @@ from typing import Final, TypeVar
 from attrs import define, field, frozen
 
 from dataflow import Copy, CopyKind, Flow
+from passes.blocks import Blocks
+from passes.effects import ANYTHING as ANYTHING
+from passes.effects import AliasOf as AliasOf
+from passes.effects import Effects as Effects
+from passes.effects import Fresh as Fresh
+from passes.effects import OneOf as OneOf
+from passes.effects import Origin as Origin
+from passes.effects import ResultEffect as ResultEffect
+from passes.effects import SameAs as SameAs
+from passes.effects import Unknown as Unknown
+from passes.printing import op_lines
 
 T = TypeVar("T")
 
@@ -69,96 +80,6 @@ class Value:
         return f"<Value {self.name}: {self.type}>"
 
 
-@frozen
-class Fresh:
-    """A new storage of `nbytes` bytes (None: not known before the run).
-
-    `uninitialised`: it comes from an `empty*` and was not written in full in this op.
-    """
-
-    nbytes: int | None
-    uninitialised: bool = False
-
-    def __str__(self) -> str:
-        return "uninitialised" if self.uninitialised else "fresh"
-
-
-@frozen
-class AliasOf:
-    """The storage of the given operands, which all have the same one."""
-
-    operands: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return "alias of " + "=".join(f"#{operand}" for operand in self.operands)
-
-
-@frozen
-class SameAs:
-    """The storage of another, earlier result of the same op."""
-
-    result: int
-
-    def __str__(self) -> str:
-        return f"same as result {self.result}"
-
-
-@frozen
-class OneOf:
-    """One of several answers; which one is not known before the run.  None: what the regions
-    return, as `RegionFlow` says."""
-
-    answers: tuple[Fresh | AliasOf | SameAs, ...]
-
-    def __str__(self) -> str:
-        return " or ".join(map(str, self.answers)) or "as its regions return"
-
-
-@frozen
-class Unknown:
-    """Any storage at all, perhaps a new one of `nbytes` bytes."""
-
-    nbytes: int | None
-
-    def __str__(self) -> str:
-        return "unknown"
-
-
-ResultEffect = Fresh | AliasOf | SameAs | OneOf | Unknown
-
-
-class Origin(Enum):
-    """How an op's effects are known.
-
-    OBSERVED by executing it on fake tensors, DECLARED by its schema because that was
-    impossible, FLOW: they are what its regions do, ANYTHING: nothing is known of it.
-    """
-
-    OBSERVED = "observed"
-    DECLARED = "declared"
-    FLOW = "flow"
-    ANYTHING = "anything"
-
-
-@frozen
-class Effects:
-    """What an op does, in terms of its operands and results.
-
-    `results` has one answer per value the op defines.  `reads`, `writes` and
-    `overwrites` are operand positions: may be read; written (may be, unless OBSERVED);
-    and certainly written in full, over the whole storage, without being read.  `resizes`
-    has `(operand position, bytes its storage has afterwards)`.
-    An op whose origin is ANYTHING may alias, write and keep all it can reach.
-    """
-
-    results: tuple[ResultEffect, ...] = ()
-    reads: frozenset[int] = frozenset()
-    writes: frozenset[int] = frozenset()
-    overwrites: frozenset[int] = frozenset()
-    origin: Origin = Origin.OBSERVED
-    resizes: tuple[tuple[int, int | None], ...] = ()
-
-
 class OpKind(Enum):
     """What an op is in its graph: an input, an attribute, a call, or the output."""
 
@@ -168,9 +89,7 @@ class OpKind(Enum):
     OUTPUT = "output"
 
 
-# Asked of every op by every analysis: a name costs a tenth of an enum's own lookup.
-ANYTHING: Final = Origin.ANYTHING
-INPUT: Final = OpKind.INPUT
+INPUT: Final = OpKind.INPUT  # asked as often as ANYTHING, and a name for the same reason
 
 
 @frozen(eq=False)
@@ -439,7 +358,7 @@ class Program:
         # An input op defines nothing: its value is there at entry.  What regions hand to
         # their op's results are copies.
         ops = self.all_ops
-        lines = _Lines()
+        lines = Blocks()
         lines.add(self.ops)
         return Flow(
             nodes=ops,
@@ -494,7 +413,7 @@ class Program:
     def __str__(self) -> str:
         lines = [f"{self.name}: {len(self.ops)} ops, captured by {self.capture}"]
         lines += [f"  note: {note}" for note in self.notes]
-        lines += list(_lines(self.ops, "  "))
+        lines += list(op_lines(self.ops, "  "))
         return "\n".join(lines)
 
 
@@ -503,74 +422,3 @@ def _walk(ops: tuple[Op, ...]) -> Iterator[Op]:
         for region in op.regions:
             yield from _walk(region.ops)
         yield op
-
-
-def _lines(ops: tuple[Op, ...], indent: str) -> Iterator[str]:
-    for op in ops:
-        left = f"{op.name} = " if op.kind is not OpKind.OUTPUT else ""
-        types = ", ".join(str(value.type) for value in op.results)
-        told = ", ".join(
-            str(effect).replace("#", "") if not op.operands else _named(effect, op)
-            for effect in op.effects.results
-        )
-        writes = ", ".join(op.operands[number].name for number in sorted(op.effects.writes))
-        comment = "; ".join(
-            part
-            for part in (types, told, f"writes {writes}" if writes else "", _origin(op))
-            if part
-        )
-        yield f"{indent}{left}{op.call}" + (f"  # {comment}" if comment else "")
-        for region in op.regions:
-            inputs = ", ".join(value.name for value in region.inputs)
-            yield f"{indent}  {region.name}({inputs}):"
-            yield from _lines(region.ops, indent + "    ")
-
-
-def _named(effect: ResultEffect, op: Op) -> str:
-    if isinstance(effect, AliasOf):
-        return "alias of " + "=".join(op.operands[number].name for number in effect.operands)
-    if isinstance(effect, OneOf) and effect.answers:
-        return " or ".join(_named(answer, op) for answer in effect.answers)
-    return str(effect)
-
-
-def _origin(op: Op) -> str:
-    if op.effects.origin is Origin.ANYTHING:
-        return "MAY DO ANYTHING"
-    return "by its schema" if op.effects.origin is Origin.DECLARED else ""
-
-
-class _Lines:
-    """Cuts nested ops into the blocks and edges of a `Flow`."""
-
-    def __init__(self) -> None:
-        self.blocks: list[list[int]] = [[]]
-        self.edges: list[tuple[int, int]] = []
-        self.begins: dict[int, int] = {}
-        self.current = 0
-
-    def start_block(self) -> int:
-        self.blocks.append([])
-        self.current = len(self.blocks) - 1
-        return self.current
-
-    def add(self, ops: tuple[Op, ...]) -> None:
-        """Append ops to the current block; where one has regions, fork and join."""
-        for op in ops:
-            if op.region_flow is not None:
-                begin = self.current
-                self.begins[op.index] = begin
-                first, last = [], []
-                for region in op.regions:
-                    first.append(self.start_block())
-                    self.add(region.ops)
-                    last.append(self.current)
-                end = self.start_block()
-                self.edges += [
-                    (
-                        begin if source is None else last[source],
-                        end if target is None else first[target],
-                    )
-                    for source, target in op.region_flow.control
-                ]
-            self.blocks[self.current].append(op.index)

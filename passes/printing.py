@@ -1,0 +1,46 @@
+"""A program as text, one op a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from passes.effects import AliasOf, OneOf, Origin, ResultEffect
+
+if TYPE_CHECKING:
+    from passes.program import Op
+
+
+def op_lines(ops: tuple[Op, ...], indent: str) -> Iterator[str]:
+    for op in ops:
+        left = f"{op.name} = " if op.kind.value != "output" else ""
+        types = ", ".join(str(value.type) for value in op.results)
+        told = ", ".join(
+            str(effect).replace("#", "") if not op.operands else _named(effect, op)
+            for effect in op.effects.results
+        )
+        writes = ", ".join(op.operands[number].name for number in sorted(op.effects.writes))
+        comment = "; ".join(
+            part
+            for part in (types, told, f"writes {writes}" if writes else "", _origin(op))
+            if part
+        )
+        yield f"{indent}{left}{op.call}" + (f"  # {comment}" if comment else "")
+        for region in op.regions:
+            inputs = ", ".join(value.name for value in region.inputs)
+            yield f"{indent}  {region.name}({inputs}):"
+            yield from op_lines(region.ops, indent + "    ")
+
+
+def _named(effect: ResultEffect, op: Op) -> str:
+    if isinstance(effect, AliasOf):
+        return "alias of " + "=".join(op.operands[number].name for number in effect.operands)
+    if isinstance(effect, OneOf) and effect.answers:
+        return " or ".join(_named(answer, op) for answer in effect.answers)
+    return str(effect)
+
+
+def _origin(op: Op) -> str:
+    if op.effects.origin is Origin.ANYTHING:
+        return "MAY DO ANYTHING"
+    return "by its schema" if op.effects.origin is Origin.DECLARED else ""
