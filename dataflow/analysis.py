@@ -276,6 +276,7 @@ class SparseForward(_Sparse[N, V]):
             lambda constraint: str(steps[constraint]),
             lambda value: str(flow.values[value]),
             first=len(flow.copies),
+            is_straight=flow.feeds_onward,
         )
 
     def _evaluate(self, step: N | Copy, values: list[V]) -> Sequence[V]:
@@ -372,6 +373,7 @@ class SparseBackward(_Sparse[N, V]):
             lambda value: str(flow.values[value]),
             sequence=range(len(steps))[::-1],
             first=len(copies),
+            is_straight=flow.feeds_onward,
         )
 
     def _evaluate(self, step: N | Copy, values: list[V]) -> Sequence[V]:

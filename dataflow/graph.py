@@ -105,6 +105,18 @@ class Flow(Generic[N]):
         return found
 
     @cached_property
+    def feeds_onward(self) -> bool:
+        """Whether every value is defined by an earlier node than any that reads it."""
+        read = bytearray(len(self.values))
+        for operands, results in zip(self.operands, self.results, strict=True):
+            for value in operands:
+                read[value] = 1
+            for value in results:
+                if read[value]:
+                    return False
+        return not self.copies
+
+    @cached_property
     def node_number(self) -> dict[N, int]:
         """Node -> its number."""
         return {node: number for number, node in enumerate(self.nodes)}

@@ -149,6 +149,8 @@ class Sweep(Generic[V]):
     def order(self) -> Order:
         """Where constraints ask while they run, anything may feed back: one loop."""
         system = self.system
+        if system.is_straight:
+            return Order(system.sequence, (), {})
         order = weak_topological_order(
             system.reads, system.writes, len(system.initial), system.sequence
         )

@@ -33,7 +33,8 @@ class System(Generic[V]):
     constraint is evaluated, as `evaluate(subjects[c], facts it reads)`, only while
     everything it reads is reached; a fact it gives may be `UNREACHED`, which says nothing.
     `asks`: constraints also read and tell others while they run.  `sequence` has the
-    constraints in the analysis' direction: a straight-line program needs no other order.
+    constraints in the analysis' direction: a straight-line program needs no other order, and
+    `is_straight` says that this is known to be one.
     `first` is the number of the first node's constraint; None where it is not one by one.
     `constraint_name` and `unknown_name` are for messages.
     """
@@ -47,6 +48,7 @@ class System(Generic[V]):
     unknown_name: Callable[[int], str]
     sequence: Sequence[int] = field()
     first: int | None = None
+    is_straight: bool = False
     asks: bool = False
 
     @sequence.default

@@ -143,6 +143,7 @@ class Draft(Generic[N]):
 
     def _made(self, edit: Edit) -> Edit:
         self.flow.edits.append(edit)
+        self.flow.__dict__.pop("feeds_onward", None)
         return edit
 
 
