@@ -7,7 +7,10 @@
     solve.py      the loop; read it first
     order.py      the order it goes in
     results.py    before, after, of
-    laws.py       check_lattice, verify
+    laws.py       check_lattice, check_monotone, verify
+    sound.py      check_sound: facts against executions
+    checked.py    an analysis that is watched while it is solved
+    wellformed.py check_graph
     text.py       graphs as ten lines of text
 
 It knows nothing of tensors or torch.
@@ -22,6 +25,7 @@ from dataflow.analysis import (
     SparseForward,
     Unreached,
 )
+from dataflow.checked import checked
 from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
@@ -37,13 +41,15 @@ from dataflow.lattices import (
     Powerset,
     Top,
 )
-from dataflow.laws import LawBroken, check_lattice, verify
+from dataflow.laws import LawBroken, check_lattice, check_monotone, verify
 from dataflow.numeric import Congruence, Interval, Sign, Signs
 from dataflow.partition import Partition
 from dataflow.products import Product, Record, Reduced
 from dataflow.results import PointResults, Results, UnreachedError, ValueResults
 from dataflow.solve import DidNotConverge, TransferError, solve
+from dataflow.sound import Execution, Moment, check_sound, check_values
 from dataflow.text import NotationError, TextGraph, TextNode, parse
+from dataflow.wellformed import GraphError, check_graph
 
 __all__ = [
     "BOTTOM",
@@ -61,16 +67,19 @@ __all__ = [
     "DidNotConverge",
     "DisjointUnion",
     "Dual",
+    "Execution",
     "Flat",
     "Flow",
     "FlowGraph",
     "Forward",
+    "GraphError",
     "Interval",
     "Lattice",
     "LatticeError",
     "LawBroken",
     "Lifted",
     "MapOf",
+    "Moment",
     "NotationError",
     "Nothing",
     "Partition",
@@ -91,7 +100,12 @@ __all__ = [
     "Unreached",
     "UnreachedError",
     "ValueResults",
+    "check_graph",
     "check_lattice",
+    "check_monotone",
+    "check_sound",
+    "check_values",
+    "checked",
     "parse",
     "solve",
     "verify",
