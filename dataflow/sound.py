@@ -115,6 +115,8 @@ def execute(
     marks: list[tuple[int, N]] = []
     for _ in range(limit):  # blocks may be empty
         for number in flow.blocks[block]:
+            if len(steps) == limit:
+                return Execution(steps, state, marks, ended=False)
             steps.append((flow.nodes[number], state))
             state = step(flow.nodes[number], state)
         decider = beginning.get(block, next(iter(flow.blocks[block][-1:]), None))
@@ -135,8 +137,8 @@ def execute(
                     f"way(...) is {chosen} at {flow.nodes[decider]}, which has {len(choices)} ways"
                     f" on, from 0{', and None' if block in flow.exits else ''}"
                 )
-        if chosen is None or len(steps) >= limit:
-            return Execution(steps[:limit], state, marks, ended=chosen is None)
+        if chosen is None:
+            return Execution(steps, state, marks, ended=True)
         block = choices[chosen]
     return Execution(steps, state, marks, ended=False)
 

@@ -402,8 +402,9 @@ def test_what_remembers_is_caught_while_solving() -> None:
 
         def transfer(self, node: TextNode, value: Names) -> Names:
             self.seen.append(node.label)
-            first = self.seen.count(node.label) == 1
-            return value | {"first"} if first else value - {"first"}
+            if node.word != "less":
+                return value
+            return value | {"first"} if self.seen.count("body") == 1 else value - {"first"}
 
     with pytest.raises(LawBroken, match="is not monotone"):
         solve(checked(Remembers()), LOOP)
