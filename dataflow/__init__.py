@@ -12,7 +12,10 @@
     explain.py    why a fact holds
     update.py     edit a graph, and bring results up to date
     calls.py      functions that call each other, as one graph
-    laws.py       check_lattice, verify
+    laws.py       check_lattice, check_monotone, verify
+    sound.py      check_sound: facts against executions
+    checked.py    an analysis that is watched while it is solved
+    wellformed.py check_graph
     text.py       graphs as ten lines of text
 
 It knows nothing of tensors or torch.
@@ -29,6 +32,7 @@ from dataflow.analysis import (
     Unreached,
 )
 from dataflow.calls import Instance, Linked, link
+from dataflow.checked import checked
 from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
 from dataflow.explain import Reason, why
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
@@ -45,15 +49,17 @@ from dataflow.lattices import (
     Powerset,
     Top,
 )
-from dataflow.laws import LawBroken, check_lattice, verify
+from dataflow.laws import LawBroken, check_lattice, check_monotone, verify
 from dataflow.numeric import Congruence, Interval, Sign, Signs
 from dataflow.partition import Partition
 from dataflow.products import Product, Record, Reduced
 from dataflow.results import PointResults, Results, StaleError, UnreachedError, ValueResults
 from dataflow.solve import DidNotConverge, Observer, Step, TransferError, solve
+from dataflow.sound import Execution, Moment, check_sound, check_values
 from dataflow.text import NotationError, TextGraph, TextNode, parse
 from dataflow.together import Partial, Shared, Solved
 from dataflow.update import Draft, Edit
+from dataflow.wellformed import GraphError, check_graph
 
 __all__ = [
     "BOTTOM",
@@ -73,11 +79,13 @@ __all__ = [
     "Draft",
     "Dual",
     "Edit",
+    "Execution",
     "Flat",
     "Flow",
     "FlowGraph",
     "Forward",
     "GenKill",
+    "GraphError",
     "Instance",
     "Interval",
     "Lattice",
@@ -86,6 +94,7 @@ __all__ = [
     "Lifted",
     "Linked",
     "MapOf",
+    "Moment",
     "NotationError",
     "Nothing",
     "Observer",
@@ -113,7 +122,12 @@ __all__ = [
     "Unreached",
     "UnreachedError",
     "ValueResults",
+    "check_graph",
     "check_lattice",
+    "check_monotone",
+    "check_sound",
+    "check_values",
+    "checked",
     "link",
     "parse",
     "solve",

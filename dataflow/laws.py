@@ -1,34 +1,71 @@
-"""Trust, but check: the laws of lattices, and the answer against its own equations.
+"""Trust, but check: lattices, transfers, and the answer against its own equations.
 
-`check_lattice` is for authors of lattices and their tests, `verify` for results.
+    check_lattice    the laws of `dataflow.lattice`, on facts you give
+    check_monotone   larger facts in, larger facts out, at every node of a graph
+    verify           every equation of a solution holds
+
+`check_sound`, in sound.py, asks executions; `checked`, in checked.py, looks at an analysis
+while it is solved; `check_graph`, in wellformed.py, at graphs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, TypeVar
+from random import Random
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from dataflow.analysis import UNREACHED
+from dataflow.analysis import (
+    UNREACHED,
+    Analysis,
+    Backward,
+    Forward,
+    SparseBackward,
+    SparseForward,
+    Unreached,
+)
+from dataflow.graph import Copy, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.results import Results
+
+N = TypeVar("N")
+V = TypeVar("V")
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-N = TypeVar("N")
-V = TypeVar("V")
+    Values = Iterable[V] | SearchStrategy[V]
+
+ENOUGH: Final = 2_000
+"""How many selections of given values are tried."""
 
 
 class LawBroken(AssertionError):
     """A law does not hold; the message has the law and a counterexample."""
 
 
-def check_lattice(lattice: Lattice[V], values: Iterable[V] | SearchStrategy[V]) -> None:
+def check_lattice(lattice: Lattice[V], values: Values[V]) -> None:
     """Try every law of `dataflow.lattice` on values; raise `LawBroken` at the first breach.
 
     `values` are some facts, tried in all triples, or a hypothesis strategy, which then
     finds and shrinks a counterexample.
+    """
+    for_some(values, 3, lambda some: try_laws(lattice, list(some)), whole=True)
+
+
+def for_some(
+    values: Values[V],
+    count: int,
+    test: Callable[[Sequence[V]], None],
+    *,
+    whole: bool = False,
+) -> None:
+    """Run a test on selections of `count` values.
+
+    Of given values it gets all selections, or 2,000 of them at random, always the same; with
+    `whole`, all values at once.  Of a hypothesis strategy it gets what that finds; with
+    `whole`, 1 to `count`.
     """
     try:
         from hypothesis import given, settings
@@ -38,17 +75,29 @@ def check_lattice(lattice: Lattice[V], values: Iterable[V] | SearchStrategy[V]) 
     else:
         if isinstance(values, SearchStrategy):
 
-            @settings(deadline=None, database=None)
-            @given(lists(values, min_size=1, max_size=3))
-            def try_laws(some: list[V]) -> None:
-                _try_laws(lattice, some)
+            @settings(deadline=None, database=None, derandomize=True)
+            @given(lists(values, min_size=1 if whole else count, max_size=count))
+            def search(some: list[V]) -> None:
+                test(some)
 
-            try_laws()
+            search()
             return
-    _try_laws(lattice, list(values))  # type: ignore[arg-type]  # not a strategy
+    given_values = list(values)  # type: ignore[arg-type]  # not a strategy
+    if not given_values:
+        raise ValueError("there is nothing to try: give some values")
+    if whole:
+        test(given_values)
+    elif len(given_values) ** count <= ENOUGH:
+        for selection in product(given_values, repeat=count):
+            test(selection)
+    else:
+        dice = Random(0)
+        for _ in range(ENOUGH):
+            test(dice.choices(given_values, k=count))
 
 
-def _try_laws(lattice: Lattice[V], values: list[V]) -> None:
+def try_laws(lattice: Lattice[V], values: list[V]) -> None:
+    """The laws on all triples of some facts."""
     join, leq = lattice.join, lattice.leq
     bottom = _if_defined(lambda: lattice.bottom)
     top = _if_defined(lambda: lattice.top)
@@ -89,6 +138,92 @@ def _demand(lattice: Lattice[V], law: str, holds: bool, *values: V) -> None:
     if not holds:
         where = ", ".join(f"{name} = {value!r}" for name, value in zip("abc", values))  # noqa: B905  # as many as there are
         raise LawBroken(f"{lattice!r} breaks  {law}  for  {where}")
+
+
+def check_monotone(analysis: Analysis[N, V], graph: FlowGraph[N], values: Values[V]) -> None:
+    """Demand that at every node larger facts in give larger facts out; raise `LawBroken`.
+
+    Tried are `transfer`, and `edge`, `takes` and `copy` where the graph has use for them, on
+    `values` and their joins.  Values are some facts, or a hypothesis strategy.  An analysis
+    that needs others is tried as `results.analysis`, where their answers are known.
+    """
+    functions = [found for found in _functions(analysis, graph.flow) if found[1]]
+    lattice = analysis.lattice
+    widest = max((arity for _, arity, _ in functions), default=0)
+
+    def try_all(facts: Sequence[V]) -> None:
+        for name, arity, function in functions:
+            small = list(facts[:arity])
+            for position in range(arity):
+                large = list(small)
+                large[position] = lattice.join(small[position], facts[-1])
+                less, more = function(list(small)), function(list(large))
+                if not all(_below(lattice, a, b) for a, b in zip(less, more, strict=True)):
+                    raise LawBroken(
+                        f"{type(analysis).__name__} is not monotone: {name} gives "
+                        f"{_show(lattice, less)} for {_show(lattice, small)}, and "
+                        f"{_show(lattice, more)} for {_show(lattice, large)}, which is larger"
+                    )
+
+    for_some(values, widest + 1, try_all)
+
+
+Function = tuple[str, int, Callable[[list[V]], Sequence["V | Unreached"]]]
+"""Something an author wrote that maps facts to facts: what it is, of how many, itself."""
+
+
+def _functions(analysis: Analysis[N, V], flow: Flow[N]) -> Iterator[Function[V]]:
+    if isinstance(analysis, (Forward, Backward)):
+        yield from _of_points(analysis, flow)
+    elif isinstance(analysis, (SparseForward, SparseBackward)):
+        yield from _of_values(analysis, flow)
+
+
+def _of_points(analysis: Forward[N, V] | Backward[N, V], flow: Flow[N]) -> Iterator[Function[V]]:
+    def transfer(node: N, facts: list[V]) -> Sequence[V]:
+        return [analysis.transfer(node, facts[0])]
+
+    def edge(node: N, way: int, facts: list[V]) -> Sequence[V | Unreached]:
+        return [analysis.edge(node, way, facts[0])]
+
+    for node in flow.nodes:
+        yield f"transfer at {node}", 1, partial(transfer, node)
+    for decision in flow.ways:
+        if decision is not None:
+            node, way = decision
+            yield f"edge, way {way} of {node},", 1, partial(edge, node, way)
+
+
+def _of_values(
+    analysis: SparseForward[N, V] | SparseBackward[N, V], flow: Flow[N]
+) -> Iterator[Function[V]]:
+    def copy(step: Copy, facts: list[V]) -> Sequence[V]:
+        return [analysis.copy(step, facts[0])]
+
+    reads = flow.operands if isinstance(analysis, SparseForward) else flow.results
+    for node, read in zip(flow.nodes, reads, strict=True):
+        yield f"transfer at {node}", len(read), partial(analysis.transfer, node)
+    for step in flow.copies:
+        yield f"copy, {step},", 1, partial(copy, step)
+    if isinstance(analysis, SparseForward):
+        taken, takes = analysis.lattice.bottom, analysis.takes
+
+        def take(node: N, way: int, facts: list[V]) -> Sequence[V | Unreached]:
+            return [taken if takes(node, way, facts) else UNREACHED]
+
+        for decision in flow.ways:
+            if decision is not None:
+                node, way = decision
+                arity = len(flow.operands[flow.number(node)])
+                yield f"takes, way {way} of {node},", arity, partial(take, node, way)
+
+
+def _below(lattice: Lattice[V], a: V | Unreached, b: V | Unreached) -> bool:
+    return a is UNREACHED or (b is not UNREACHED and lattice.leq(a, b))
+
+
+def _show(lattice: Lattice[V], facts: Sequence[V | Unreached]) -> str:
+    return ", ".join("unreached" if f is UNREACHED else lattice.show(f) for f in facts)
 
 
 def verify(results: Results[N, V]) -> None:

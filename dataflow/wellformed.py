@@ -1,0 +1,98 @@
+"""Is a graph one?  `check_graph` looks at every number a `Flow` is made of.
+
+Solving does not look: it costs as much as a simple analysis, and graphs come from builders
+that were tested.  An author of a builder calls this in its tests, and when an analysis says
+what cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from dataflow.graph import Flow, FlowGraph
+
+N = TypeVar("N")
+
+
+class GraphError(ValueError):
+    """A graph refers to something it does not have; the message says where."""
+
+
+def check_graph(graph: FlowGraph[N]) -> None:
+    """Demand that a graph has all it refers to, and has it once.
+
+    Raises `GraphError` with the first fault: an edge or a copy that leads out of the graph,
+    a node in no block or in two, two nodes or values that are equal, no entry.
+    """
+    for fault in _faults(graph.flow):
+        raise GraphError(fault)
+
+
+def _faults(flow: Flow[N]) -> Iterator[str]:
+    yield from _equal("nodes", flow.nodes)
+    yield from _equal("values", flow.values)
+    yield from _blocks(flow)
+    blocks, values = len(flow.blocks), len(flow.values)
+    for source, target in flow.edges:
+        where = f"the edge from block {source} to block {target}"
+        yield from _dangling(where, "block", (source, target), blocks)
+    yield from _dangling("entries", "block", flow.entries, blocks)
+    yield from _dangling("exits", "block", flow.exits, blocks)
+    if not flow.entries and flow.blocks:
+        yield "no block is an entry: name those where execution may start in `entries`"
+    yield from _dangling("inputs", "value", flow.inputs, values)
+    yield from _dangling("outputs", "value", flow.outputs, values)
+    for role, lists in (("operands", flow.operands), ("results", flow.results)):
+        if len(lists) not in (0, len(flow.nodes)) or (not lists and flow.values):
+            yield f"`{role}` has {len(lists)} entries for {len(flow.nodes)} nodes: give one each"
+        for node, numbers in zip(flow.nodes, lists, strict=False):
+            yield from _dangling(f"the {role} of {node}", "value", numbers, values)
+    for copy in flow.copies:
+        where = f"the copy of value {copy.source} to value {copy.target}"
+        yield from _dangling(where, "value", (copy.source, copy.target), values)
+        yield from _dangling(where, "node", (copy.node,), len(flow.nodes))
+        if copy.block is not None:
+            yield from _dangling(where, "block", (copy.block,), blocks)
+    for number, block in flow.begins.items():
+        yield from _dangling("begins", "node", (number,), len(flow.nodes))
+        yield from _dangling("begins", "block", (block,), blocks)
+
+
+def _blocks(flow: Flow[N]) -> Iterator[str]:
+    home: dict[int, int] = {}
+    for block, numbers in enumerate(flow.blocks):
+        yield from _dangling(f"block {block}", "node", numbers, len(flow.nodes))
+        for number in numbers:
+            if number in home:
+                yield (
+                    f"{flow.nodes[number]} stands in block {home[number]} and in block {block}: "
+                    "a node that runs in two places is two nodes"
+                )
+            home[number] = block
+    for number, node in enumerate(flow.nodes):
+        if number not in home:
+            yield f"{node} stands in no block: put it in one, if in one that nothing leads to"
+
+
+def _dangling(where: str, kind: str, numbers: Iterable[int], count: int) -> Iterator[str]:
+    for number in numbers:
+        if not 0 <= number < count:
+            has = f"{kind}s 0 to {count - 1}" if count else f"no {kind}s"
+            yield f"{where}: there is no {kind} {number}; the graph has {has}"
+
+
+def _equal(kind: str, things: Sequence[object]) -> Iterator[str]:
+    """Facts are asked for by node or value, so each must be told from all others."""
+    first: dict[object, int] = {}
+    for number, thing in enumerate(things):
+        try:
+            earlier = first.setdefault(thing, number)
+        except TypeError:
+            yield f"{kind} are looked up, and {thing!r} cannot be hashed: make its class frozen"
+            return
+        if earlier != number:
+            yield (
+                f"{kind} {earlier} and {number} are equal: {thing}; "
+                "give them something that differs, such as a number"
+            )

@@ -1,0 +1,79 @@
+"""`check_graph` accepts graphs as builders make them, and names what another one lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+
+from dataflow import Copy, CopyKind, Flow, GraphError, check_graph, parse
+from examples.models import linear_model
+from passes import load
+from tests.dataflow.test_brute_force import in_lines, shapes, value_graphs
+from tests.dataflow.test_solve import Graph
+
+RIGHT: Flow[Any] = Flow(
+    nodes=["a", "b", "c"],
+    blocks=[[0], [1, 2]],
+    edges=[(0, 1), (1, 1)],
+    entries=[0],
+    exits=[1],
+    values=["x", "y"],
+    operands=[[], [0], []],
+    results=[[0], [1], []],
+    inputs=[],
+    outputs=[1],
+    copies=[Copy(0, 1, CopyKind.EDGE, node=0, block=0)],
+    begins={2: 0},
+)
+
+
+def test_a_right_graph_passes() -> None:
+    """As a text, as a program, and by hand."""
+    check_graph(Graph(RIGHT))
+    check_graph(parse("a: n = read -> b(n)\nb(i): test i -> b(i), exit"))
+    model, inputs = linear_model()
+    check_graph(load(model, *inputs))
+
+
+@settings(deadline=None, max_examples=50)
+@given(shapes(), value_graphs())
+def test_graphs_of_the_other_tests_pass(shape: Any, graph: Any) -> None:
+    """Dead code, endless loops, dead ends and self loops are no faults."""
+    check_graph(in_lines(shape, list(range(shape.size))))
+    check_graph(graph)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"edges": [(0, 2)]}, "the edge from block 0 to block 2: there is no block 2"),
+        ({"edges": [(-1, 0)]}, "the edge from block -1 to block 0: there is no block -1"),
+        ({"entries": [2]}, "entries: there is no block 2; the graph has blocks 0 to 1"),
+        ({"entries": []}, "no block is an entry"),
+        ({"exits": [-1]}, "exits: there is no block -1"),
+        ({"blocks": [[0], [1, 3]]}, "block 1: there is no node 3"),
+        ({"blocks": [[0], [1, 2, 0]]}, "a stands in block 0 and in block 1"),
+        ({"blocks": [[0], [1]], "begins": {}}, "c stands in no block"),
+        ({"nodes": ["a", "b", "a"]}, "nodes 0 and 2 are equal: a"),
+        ({"nodes": ["a", "b", []]}, r"nodes are looked up, and \[\] cannot be hashed"),
+        ({"values": ["x", "x"]}, "values 0 and 1 are equal: x"),
+        ({"operands": [[], [0]]}, "`operands` has 2 entries for 3 nodes"),
+        ({"results": ()}, "`results` has 0 entries for 3 nodes"),
+        ({"operands": [[], [5], []]}, "the operands of b: there is no value 5"),
+        ({"results": [[-1], [], []]}, "the results of a: there is no value -1"),
+        ({"inputs": [2]}, "inputs: there is no value 2"),
+        ({"outputs": [2]}, "outputs: there is no value 2"),
+        ({"copies": [Copy(0, 2, CopyKind.EDGE, 0)]}, "the copy of value 0 to value 2: there is no"),
+        ({"copies": [Copy(0, 1, CopyKind.EDGE, 9)]}, "value 0 to value 1: there is no node 9"),
+        ({"copies": [Copy(0, 1, CopyKind.EDGE, 0, 9)]}, "value 1: there is no block 9"),
+        ({"begins": {3: 0}}, "begins: there is no node 3"),
+        ({"begins": {2: 7}}, "begins: there is no block 7"),
+    ],
+)
+def test_what_is_not_there_is_named(wrong: dict[str, Any], message: str) -> None:
+    """Negative numbers are not there either, though Python would count from the end."""
+    with pytest.raises(GraphError, match=message):
+        check_graph(Graph(evolve(RIGHT, **wrong)))
