@@ -21,7 +21,7 @@ from functools import cached_property
 
 from attrs import define, field, frozen
 
-from dataflow import UNREACHED, Copy, CopyKind, Lattice, SparseForward, solve
+from dataflow import UNREACHED, Copy, CopyKind, Lattice, Reason, SparseForward, solve, why
 from passes.program import (
     ANYTHING,
     AliasOf,
@@ -173,6 +173,13 @@ class Aliases:
         """Whether two values certainly share storage, whenever both exist."""
         first, second = self._numbers(a), self._numbers(b)
         return first == second and len(first) == 1 and all(map(is_one, first))
+
+    def why(self, value: Value) -> Reason[Points]:
+        """Why a value may be the storages it may be: views, in-place results, branches.
+
+        Print it; it is the shortest derivation, from the equations of the analysis."""
+        self._numbers(value)
+        return why(solve(PointsTo(self.allocations), self.program), value)
 
     @cached_property
     def uncertain(self) -> tuple[Value, ...]:

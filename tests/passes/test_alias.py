@@ -332,3 +332,15 @@ def test_values_and_ops_of_another_program_are_refused() -> None:
         passes.aliases(one).storages(other.op("add"))
     with pytest.raises(KeyError, match="not a value of"):
         passes.aliases(one).pointees(value(other, "add"))
+
+
+def test_why_a_value_is_a_storage() -> None:
+    program = exported(lambda x: (x * 2).view(-1).add_(1).t(), torch.rand(2, 3))
+    aliases = passes.aliases(program)
+    lines = str(aliases.why(program.outputs[0])).splitlines()
+    assert lines == [
+        "{mul} of t: t",
+        "{mul} of add_: add_",
+        "{mul} of view: view",
+        "{mul} of mul: mul, where it begins",
+    ]
