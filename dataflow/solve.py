@@ -281,10 +281,17 @@ class Sweep(Generic[V]):
             last = "\n  ".join(self.lattice.show(value) for value in self.growth[unknown])
             raise DidNotConverge(
                 f"the fact at {self.unknown_name(unknown)} grew {times} times around "
-                f"its loop and still grows; its last values:\n  {last}\n"
+                f"its loop ({self.around(unknown)}) and still grows; its last values:\n  {last}\n"
                 f"{self.lattice!r} has chains without end: give it a `widen`"
             )
         return wide
+
+    def around(self, unknown: int) -> str:
+        """The loop that an unknown is in, for messages."""
+        rank = self.order.readers[unknown][0]
+        loop = next(loop for loop in self.order.loops if rank in loop)
+        names = [self.name(rank) for rank in loop[:4]]
+        return ", ".join(names) + (f" and {len(loop) - 4} more" if len(loop) > 4 else "")
 
     def descend(self, loop: range) -> None:
         """Recompute each unknown of a widened loop once, in order, from its own answer.
