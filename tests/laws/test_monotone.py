@@ -40,6 +40,8 @@ from dataflow import (
 from dataflow.analysis import GenKill
 from dataflow.graph import Copy
 from dataflow.together import Partial, Shared, Solved
+from examples.analyses.available_expressions import AvailableExpressions
+from examples.analyses.reaching_writes import ReachingWrites
 from tests.dataflow import test_edges, test_goldens, test_together
 from tests.dataflow.test_solve import Graph
 
@@ -179,8 +181,8 @@ def test_the_counterexample_is_a_sentence() -> None:
 RIGHT: list[tuple[Any, Any, Any]] = [
     (Written(), LOOP, st.frozensets(st.sampled_from("mn"))),
     (test_goldens.Liveness(), LOOP, SETS),
-    (test_goldens.ReachingWrites(), LOOP, [frozenset({f"n@{at}"}) for at in ("start", "body")]),
-    (test_goldens.AvailableExpressions(), LOOP, SETS),
+    (ReachingWrites(), LOOP, [frozenset({f"n@{at}"}) for at in ("start", "body")]),
+    (AvailableExpressions(), LOOP, SETS),
     (test_goldens.Constants(), SUMS, [{}, {"n": 1}, {"n": TOP, "m": 2}]),
     (test_edges.Bounds(), test_edges.COUNTING, st.tuples(st.integers(-9, 0), st.integers(0, 20))),
     (test_edges.Fatal(), test_edges.COUNTING, [BOTTOM, (0, 5), (7, 20)]),
