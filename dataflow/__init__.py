@@ -11,6 +11,7 @@
     sound.py      check_sound: facts against executions
     checked.py    an analysis that is watched while it is solved
     wellformed.py check_graph
+    draw.py       diffs, pictures and traces
     text.py       graphs as ten lines of text
 
 It knows nothing of tensors or torch.
@@ -27,6 +28,7 @@ from dataflow.analysis import (
 )
 from dataflow.checked import checked
 from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
+from dataflow.draw import Diff, diffs, dot, trace
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.lattices import (
@@ -65,6 +67,7 @@ __all__ = [
     "Copy",
     "CopyKind",
     "DidNotConverge",
+    "Diff",
     "DisjointUnion",
     "Dual",
     "Execution",
@@ -106,7 +109,10 @@ __all__ = [
     "check_sound",
     "check_values",
     "checked",
+    "diffs",
+    "dot",
     "parse",
     "solve",
+    "trace",
     "verify",
 ]

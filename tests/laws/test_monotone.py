@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from hypothesis import strategies as st
 
 from dataflow import (
@@ -21,6 +21,7 @@ from dataflow import (
     Flat,
     Flow,
     Forward,
+    GraphError,
     Interval,
     Lattice,
     LawBroken,
@@ -427,6 +428,13 @@ def test_a_lattice_that_is_none_is_caught_on_the_facts_at_hand() -> None:
     ) as caught:
         solve(checked(Written(LastWins())), LOOP)
     assert any("Written.transfer at n = read" in note for note in caught.value.__notes__)
+
+
+def test_a_graph_that_is_none_is_refused_before_it_is_solved() -> None:
+    """An edge that leads nowhere is not an analysis' fault."""
+    broken = evolve(LOOP.flow, edges=[*LOOP.flow.edges, (0, 9)])
+    with pytest.raises(GraphError, match="the edge from block 0 to block 9"):
+        solve(checked(Written()), Graph(broken))
 
 
 # checked: what must not fire
