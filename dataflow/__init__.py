@@ -16,6 +16,7 @@
     sound.py      check_sound: facts against executions
     checked.py    an analysis that is watched while it is solved
     wellformed.py check_graph
+    draw.py       diffs, pictures and traces
     text.py       graphs as ten lines of text
 
 It knows nothing of tensors or torch.
@@ -34,6 +35,7 @@ from dataflow.analysis import (
 from dataflow.calls import Instance, Linked, link
 from dataflow.checked import checked
 from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
+from dataflow.draw import Diff, diffs, dot, trace
 from dataflow.explain import Reason, why
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
@@ -75,6 +77,7 @@ __all__ = [
     "Copy",
     "CopyKind",
     "DidNotConverge",
+    "Diff",
     "DisjointUnion",
     "Draft",
     "Dual",
@@ -128,9 +131,12 @@ __all__ = [
     "check_sound",
     "check_values",
     "checked",
+    "diffs",
+    "dot",
     "link",
     "parse",
     "solve",
+    "trace",
     "verify",
     "why",
 ]

@@ -8,6 +8,8 @@ of the author's functions is called, it is found out if it
     changes its argument        facts are shared: everybody else would see the change
     is not monotone             it gave less for more than it gives now
     gives what breaks a law     the lattice's laws are tried on the very facts at hand
+
+The graph is looked at before, by `check_graph`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from dataflow.lattice import Lattice, LatticeError
 from dataflow.laws import LawBroken, try_laws
 from dataflow.solve import TransferError
 from dataflow.together import NotYet, Partial, Shared, needs
+from dataflow.wellformed import check_graph
 
 A = TypeVar("A", bound=Analysis[Any, Any])
 Fact = Any
@@ -65,6 +68,7 @@ def checked(analysis: A) -> A:
 
 def _pose(own: type[Any], watch: _Watch) -> Callable[[Any, Flow[Any]], System[Any]]:
     def pose(self: Any, flow: Flow[Any]) -> System[Any]:
+        check_graph(flow)
         watch.flow = flow
         return own.pose(self, flow)  # type: ignore[no-any-return]  # as the analysis does
 

@@ -1,8 +1,7 @@
 """Is a graph one?  `check_graph` looks at every number a `Flow` is made of.
 
 Solving does not look: it costs as much as a simple analysis, and graphs come from builders
-that were tested.  An author of a builder calls this in its tests, and when an analysis says
-what cannot be.
+that were tested.  Who writes a builder calls this in its tests.  `checked` calls it.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ class GraphError(ValueError):
     """A graph refers to something it does not have; the message says where."""
 
 
-def check_graph(graph: FlowGraph[N]) -> None:
+def check_graph(graph: FlowGraph[N] | Flow[N]) -> None:
     """Demand that a graph has all it refers to, and has it once.
 
     Raises `GraphError` with the first fault: an edge or a copy that leads out of the graph,
     a node in no block or in two, two nodes or values that are equal, no entry.
     """
-    for fault in _faults(graph.flow):
+    for fault in _faults(graph if isinstance(graph, Flow) else graph.flow):
         raise GraphError(fault)
 
 

@@ -482,8 +482,8 @@ def python_functions(draw: st.DrawFn) -> str:
 
     def body(depth: int, in_loop: bool) -> list[str]:
         lines: list[str] = []
-        for _ in range(draw(st.integers(1, 3))):
-            kinds = ["source", "clean", "copy", "add", "sink", "pair", "plus", "number"]
+        for _ in range(draw(st.integers(1, 4))):
+            kinds = [*["source", "sink"] * 3, "clean", "copy", "add", "pair", "plus", "number"]
             kinds += ["if", "while", "for"] if depth else []
             kinds += ["break", "continue"] if in_loop else ["return"]
             x, y, z = draw(name), draw(name), draw(name)

@@ -1,4 +1,4 @@
-"""Golden tables: small programs and what five classic analyses say of them.
+"""Golden tables: small programs and what classic analyses say of them.
 
 The files are `tests/goldens/<analysis>.txt`.  A case is a title after `==` that says what
 must be found, or must not be; a program in the text notation; `---`; and the table
@@ -21,18 +21,24 @@ from dataflow import (
     BOTTOM,
     TOP,
     Backward,
-    Dual,
     Flat,
     Forward,
     Lattice,
     MapOf,
     Powerset,
+    SparseForward,
     TextGraph,
     TextNode,
     parse,
     solve,
     verify,
 )
+from examples.analyses.available_expressions import AvailableExpressions
+from examples.analyses.constants import Constants as ConditionalConstants
+from examples.analyses.intervals import ANY, Intervals
+from examples.analyses.reaching_writes import ReachingWrites
+from examples.analyses.uninitialised import MaybeUninitialised
+from examples.analyses.very_busy_expressions import VeryBusyExpressions
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 Names = frozenset[str]
@@ -46,50 +52,6 @@ class Liveness(Backward[TextNode, Names]):
 
     def transfer(self, node: TextNode, value: Names) -> Names:
         return value - frozenset(node.results) | frozenset(node.operands)
-
-
-@frozen
-class ReachingWrites(Forward[TextNode, Names]):
-    """Writes, as name@line, that may have given a name its value.  Forward, may."""
-
-    lattice: Lattice[Names] = Powerset()
-
-    def transfer(self, node: TextNode, value: Names) -> Names:
-        kept = {write for write in value if write.split("@")[0] not in node.results}
-        return frozenset(kept) | {f"{name}@{node.label}" for name in node.results}
-
-
-@frozen
-class MaybeUninitialised(Forward[TextNode, Names]):
-    """Names that may hold no value, because no line or a `drop` came before.  Forward, may."""
-
-    names: Names
-    lattice: Lattice[Names] = Powerset()
-
-    def boundary(self) -> Names:
-        return self.names
-
-    def transfer(self, node: TextNode, value: Names) -> Names:
-        dropped = frozenset(node.operands if node.word == "drop" else ())
-        return (value | dropped) - frozenset(node.results)
-
-
-@frozen
-class AvailableExpressions(Forward[TextNode, Names]):
-    """Expressions computed on every path, with operands unchanged since.  Forward, must."""
-
-    lattice: Lattice[Names] = Dual(Powerset())
-
-    def boundary(self) -> Names:
-        return frozenset()
-
-    def transfer(self, node: TextNode, value: Names) -> Names:
-        computed = {" ".join([node.word, *node.operands])} if node.operands and node.results else ()
-        return frozenset(
-            expression
-            for expression in value | frozenset(computed)
-            if not set(expression.split()[1:]) & set(node.results)
-        )
 
 
 @frozen
@@ -117,13 +79,23 @@ class Constants(Forward[TextNode, Mapping[str, Any]]):
         return literal_eval(node.word)
 
 
-ANALYSES: Mapping[str, Callable[[TextGraph], Forward[TextNode, Any] | Backward[TextNode, Any]]] = {
+Kinds = Forward[TextNode, Any] | Backward[TextNode, Any] | SparseForward[TextNode, Any]
+
+ANALYSES: Mapping[str, Callable[[TextGraph], Kinds]] = {
     "liveness": lambda graph: Liveness(),
     "reaching_writes": lambda graph: ReachingWrites(),
     "maybe_uninitialised": lambda graph: MaybeUninitialised(frozenset(map(str, graph.flow.values))),
     "available_expressions": lambda graph: AvailableExpressions(),
     "constants": lambda graph: Constants(),
+    "conditional_constants": lambda graph: ConditionalConstants(),
+    "intervals": lambda graph: Intervals(dict.fromkeys(inputs(graph), ANY)),
+    "very_busy_expressions": lambda graph: VeryBusyExpressions(),
 }
+
+
+def inputs(graph: TextGraph) -> list[str]:
+    """The names that no line defines."""
+    return [str(graph.flow.values[number]) for number in graph.flow.inputs]
 
 
 @frozen

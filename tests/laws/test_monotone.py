@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from hypothesis import strategies as st
 
 from dataflow import (
@@ -21,6 +21,7 @@ from dataflow import (
     Flat,
     Flow,
     Forward,
+    GraphError,
     Interval,
     Lattice,
     LawBroken,
@@ -40,6 +41,8 @@ from dataflow import (
 from dataflow.analysis import GenKill
 from dataflow.graph import Copy
 from dataflow.together import Partial, Shared, Solved
+from examples.analyses.available_expressions import AvailableExpressions
+from examples.analyses.reaching_writes import ReachingWrites
 from tests.dataflow import test_edges, test_goldens, test_together
 from tests.dataflow.test_solve import Graph
 
@@ -179,8 +182,8 @@ def test_the_counterexample_is_a_sentence() -> None:
 RIGHT: list[tuple[Any, Any, Any]] = [
     (Written(), LOOP, st.frozensets(st.sampled_from("mn"))),
     (test_goldens.Liveness(), LOOP, SETS),
-    (test_goldens.ReachingWrites(), LOOP, [frozenset({f"n@{at}"}) for at in ("start", "body")]),
-    (test_goldens.AvailableExpressions(), LOOP, SETS),
+    (ReachingWrites(), LOOP, [frozenset({f"n@{at}"}) for at in ("start", "body")]),
+    (AvailableExpressions(), LOOP, SETS),
     (test_goldens.Constants(), SUMS, [{}, {"n": 1}, {"n": TOP, "m": 2}]),
     (test_edges.Bounds(), test_edges.COUNTING, st.tuples(st.integers(-9, 0), st.integers(0, 20))),
     (test_edges.Fatal(), test_edges.COUNTING, [BOTTOM, (0, 5), (7, 20)]),
@@ -425,6 +428,13 @@ def test_a_lattice_that_is_none_is_caught_on_the_facts_at_hand() -> None:
     ) as caught:
         solve(checked(Written(LastWins())), LOOP)
     assert any("Written.transfer at n = read" in note for note in caught.value.__notes__)
+
+
+def test_a_graph_that_is_none_is_refused_before_it_is_solved() -> None:
+    """An edge that leads nowhere is not an analysis' fault."""
+    broken = evolve(LOOP.flow, edges=[*LOOP.flow.edges, (0, 9)])
+    with pytest.raises(GraphError, match="the edge from block 0 to block 9"):
+        solve(checked(Written()), Graph(broken))
 
 
 # checked: what must not fire
