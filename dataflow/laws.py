@@ -75,7 +75,7 @@ def for_some(
     else:
         if isinstance(values, SearchStrategy):
 
-            @settings(deadline=None, database=None, derandomize=True)
+            @settings(max_examples=100, deadline=None, database=None, derandomize=True)
             @given(lists(values, min_size=1 if whole else count, max_size=count))
             def search(some: list[V]) -> None:
                 test(some)

@@ -14,10 +14,14 @@ from typing import Any
 
 import torch
 from attrs import evolve, frozen
+from hypothesis import settings
 from torch import Tensor
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo.core import OpInfo, SampleInput
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+# Importing torch's own tests loads a hypothesis profile of theirs, for the whole process.
+settings.load_profile("default")
 
 Function = Callable[..., Any]
 
