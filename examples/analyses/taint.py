@@ -6,7 +6,7 @@ The graph is built from a function's syntax tree.  Nothing here is about tensors
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from attrs import frozen
 
@@ -72,9 +72,11 @@ def names_in(target: ast.expr) -> Iterator[tuple[str, bool]]:
             yield from ((name, False) for name, _ in names_in(inner))
 
 
-def leaks(graph: PythonFlow, sources: Names, cleaners: Names, sinks: Names) -> list[Statement]:
+def leaks(
+    graph: PythonFlow, sources: Set[str], cleaners: Set[str], sinks: Set[str]
+) -> list[Statement]:
     """Statements that may give a sink what came from a source."""
-    analysis = Tainted(sources, cleaners)
+    analysis = Tainted(frozenset(sources), frozenset(cleaners))
     results = solve(analysis, graph)
     found = []
     for node in filter(results.reached, graph.nodes):

@@ -167,6 +167,8 @@ def test_nothing_in_a_picture_is_taken_for_markup() -> None:
     for line in picture.splitlines()[1:-1]:
         assert STATEMENT.match(line), line
     assert len(picture.splitlines()) == 3 + 1 + 4
+    (label,) = (line for line in picture.splitlines() if line.startswith("  b0 ["))
+    assert r"\lsay \"hi\"    +say \"hi\"\lback\\slash\\    +back\\slash\\\ltwo\nlines " in label
     for drawn in (dot(solve(Liveness(), LOOP)), dot(solve(Constants(), parse(CIRCLE)))):
         assert all(STATEMENT.match(line) for line in drawn.splitlines()[1:-1])
 

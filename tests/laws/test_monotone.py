@@ -375,6 +375,18 @@ def test_where_analysis_starts_is_watched(name: str) -> None:
         solve(checked(type("Wrong", (base,), body)()), Graph(flow))
 
 
+def test_a_boundary_that_may_change_is_no_fact() -> None:
+    """A set equals the frozenset it should be."""
+
+    @frozen
+    class Starts(Written):
+        def boundary(self) -> Any:
+            return {"n"}
+
+    with pytest.raises(TransferError, match=r"Starts.boundary returned \{'n'\}, of type set"):
+        solve(checked(Starts()), LOOP)
+
+
 def test_what_gives_less_for_more_is_caught_while_solving() -> None:
     """In a loop a node is asked twice; the second answer has to cover the first."""
 

@@ -28,6 +28,7 @@ from dataflow import (
     Lattice,
     Lifted,
     MapOf,
+    Moment,
     Nothing,
     Partition,
     PointResults,
@@ -43,9 +44,17 @@ from dataflow import (
     TextNode,
     Top,
     ValueResults,
+    check_graph,
     check_lattice,
+    check_monotone,
+    check_sound,
+    check_values,
+    checked,
+    diffs,
+    dot,
     parse,
     solve,
+    trace,
     verify,
 )
 from passes import (
@@ -232,6 +241,42 @@ def of_a_program(program: Program, op: Op, value: Value) -> None:
     assert_type(passes.run(Needed, program, lattice=Either()), ValueResults[Op, bool])
     verify(written)
     written.before("add")  # type: ignore[arg-type]  # a name is no node
+
+
+def steps(node: TextNode, state: int) -> int:
+    return state + 1
+
+
+def at_least(fact: int, moment: Moment[TextNode, int]) -> bool:
+    assert_type(moment.rest, list[TextNode])
+    return fact <= moment.state
+
+
+@frozen
+class Lines(Forward[TextNode, int]):
+    """How many lines went before."""
+
+    lattice: Lattice[int] = Chain()
+
+    def transfer(self, node: TextNode, value: int) -> int:
+        return value + 1
+
+
+def of_trust(program: Program) -> None:
+    graph = parse("x = 1")
+    check_graph(graph)
+    check_graph(program)
+    check_monotone(Lines(), graph, [1, 2])
+    check_monotone(Lines(), graph, ["1"])  # type: ignore[misc]  # facts of another lattice
+    assert_type(checked(Lines()), Lines)
+    results = solve(checked(Lines()), graph)
+    check_sound(results, [0], steps, at_least)
+    check_sound(results, ["0"], steps, at_least)  # type: ignore[arg-type]  # other states
+    depth = passes.run(Depth, program)
+    check_values(depth, [(value, 1) for value in program.outputs], lambda fact, size: fact >= size)
+    check_sound(depth, [0], steps, at_least)  # type: ignore[arg-type]  # facts of values
+    assert_type([diff.gained for diff in diffs(results)], list[tuple[str, ...]])
+    assert_type(dot(depth) + dot(results) + trace(Lines(), graph), str)
 
 
 def of_lattices() -> None:
