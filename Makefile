@@ -3,6 +3,8 @@
 #   make test    lint, types, tests
 #   make slow    the tests that take minutes
 #   make conformance   every operator against its run; takes an hour or so
+#   make mutants       small mistakes in the solver, the lattices, aliases and liveness: do
+#                      the tests see them?  Takes an hour or so (FILES=..., SAMPLE=...)
 #   make bench   ratios against torch's own tools, and plans (INSTANCES=folder of CSV files)
 #
 # On Linux PyPI's torch is the CUDA build, several gigabytes.  The CPU build:
@@ -15,7 +17,7 @@ PIP_OPTIONS ?=
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow lint types bench conformance clean
+.PHONY: help demo test slow lint types bench conformance mutants clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -49,6 +51,9 @@ bench: $(READY)
 
 conformance: $(READY)
 	$(RUN) -m tests.conformance
+
+mutants: $(READY)
+	$(RUN) -m tests.mutants $(FILES) $(if $(SAMPLE),--sample $(SAMPLE))
 
 clean:
 	rm -rf $(VENV)

@@ -1,0 +1,33 @@
+"""The files that get mutants, each with the tests that are about it, quick ones first."""
+
+from __future__ import annotations
+
+
+def _tests(folder: str, names: str) -> tuple[str, ...]:
+    return tuple(f"tests/{folder}/test_{name}.py" for name in names.split())
+
+
+_ENGINE = _tests(
+    "dataflow",
+    "goldens calls text explain edges order graph update together solve brute_force",
+)
+_LAWS = _tests("laws", "combinators impostors verify numeric partition lattices")
+_PASSES = _tests(
+    "passes",
+    "alias liveness spans memory corners higher_order plan program run seed dynamic breakdown"
+    " declared",
+)
+
+TARGETS: dict[str, tuple[str, ...]] = {
+    "dataflow/solve.py": _ENGINE,
+    "dataflow/order.py": _tests("dataflow", "order goldens calls edges together solve brute_force"),
+    "dataflow/analysis.py": _ENGINE,
+    "dataflow/lattices.py": (*_LAWS, *_tests("dataflow", "goldens explain solve")),
+    "dataflow/combinators.py": _LAWS,
+    "dataflow/products.py": _LAWS,
+    "dataflow/numeric.py": _LAWS,
+    "dataflow/partition.py": _tests("laws", "partition impostors verify lattices"),
+    "passes/alias.py": _PASSES,
+    "passes/storages.py": _PASSES,
+    "passes/liveness.py": _PASSES,
+}
