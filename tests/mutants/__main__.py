@@ -20,9 +20,10 @@ from attrs import define, field
 from tests.mutants.mutations import Mutant, mutants_of
 from tests.mutants.survivors import Survivor, listed
 from tests.mutants.targets import TARGETS
-from tests.mutants.trial import ROOT, Reach, Verdict, explore, trial, warm
+from tests.mutants.trial import ROOT, Outcome, Reach, Verdict, explore, trial, warm
 
 ENOUGH = 0.90
+UNSEEN = Outcome(Verdict.PASSED, 0, "no test gets there")
 
 
 @define
@@ -83,7 +84,8 @@ def _judge(file: str, mutants: Sequence[Mutant], run_listed: bool) -> Tally:
         if is_listed and not run_listed:
             tally.known.append(mutant)
             continue
-        outcome = trial(file, mutant.text, _seeing(reaches, mutant))
+        tests = _seeing(reaches, mutant)
+        outcome = trial(file, mutant.text, tests) if tests else UNSEEN
         if outcome.verdict is Verdict.BROKEN:
             raise SystemExit(f"{_shown(file, mutant)}\nwas not judged:\n{outcome.output}")
         if outcome.verdict is not Verdict.PASSED:
@@ -104,9 +106,8 @@ def _judge(file: str, mutants: Sequence[Mutant], run_listed: bool) -> Tally:
 
 def _seeing(reaches: Sequence[Reach], mutant: Mutant) -> list[str]:
     """The tests that get to a mutant, the quickest first; all, if it acts at import."""
-    lines = range(mutant.line, mutant.last_line + 1)
-    found = [reach.test for reach in reaches if not reach.lines.isdisjoint(lines)]
-    return found or [reach.test for reach in reaches]
+    at = mutant.statement
+    return [reach.test for reach in reaches if at is None or at in reach.statements]
 
 
 def _shown(file: str, mutant: Mutant) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 
 from attrs import evolve, frozen
 
+Node = ast.stmt | ast.expr
+
 COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -51,12 +53,13 @@ class Mutant:
     """One mistake: in which function (`where`), the lines it is on before and after, and
     `text`, the whole file with it.
 
-    `which` tells mutants apart that change equal lines of one function equally.
+    `statement` is the line where the statement around it starts; None for what is run when
+    the file is imported.  `which` tells equal changes to equal lines of a function apart.
     """
 
     where: str
     line: int
-    last_line: int
+    statement: int | None
     before: str
     after: str
     text: str
@@ -73,14 +76,23 @@ def mutants_of(source: str) -> list[Mutant]:
     lines = source.splitlines(keepends=True)
     found: list[Mutant] = []
     seen: Counter[tuple[str, str, str, int]] = Counter()
-    for where, node, replacement in _Walk(source).mistakes():
-        mutant = _mutant(lines, where, node, replacement)
+    for place, node, replacement in _mistakes(ast.parse(source), _Place()):
+        mutant = _mutant(lines, place, node, replacement)
         seen[mutant.key] += 1
         found.append(evolve(mutant, which=seen[mutant.key]))
     return sorted(found, key=lambda mutant: mutant.line)
 
 
-def _mutant(lines: list[str], where: str, node: ast.expr | ast.stmt, replacement: str) -> Mutant:
+@frozen
+class _Place:
+    """The function and the statement around a node."""
+
+    where: str = ""
+    statement: int | None = None
+    in_function: bool = False
+
+
+def _mutant(lines: list[str], place: _Place, node: Node, replacement: str) -> Mutant:
     assert node.end_lineno is not None
     assert node.end_col_offset is not None
     first, last = node.lineno - 1, node.end_lineno
@@ -90,7 +102,8 @@ def _mutant(lines: list[str], where: str, node: ast.expr | ast.stmt, replacement
     changed = head + replacement + tail
     text = "".join([*lines[:first], changed, *lines[last:]])
     before = _one_line("".join(lines[first:last]))
-    return Mutant(where, node.lineno, node.end_lineno, before, _one_line(changed), text)
+    after = _one_line(changed)
+    return Mutant(place.where, node.lineno, place.statement, before, after, text)
 
 
 def _one_line(text: str) -> str:
@@ -98,27 +111,22 @@ def _one_line(text: str) -> str:
     return " ".join(line.partition("  #")[0].strip() for line in text.splitlines()).strip()
 
 
-class _Walk:
-    """Every place of a file with what could stand there by mistake."""
-
-    def __init__(self, source: str) -> None:
-        self.tree = ast.parse(source)
-
-    def mistakes(self) -> Iterator[tuple[str, ast.expr | ast.stmt, str]]:
-        """`(function, node, what replaces it)`."""
-        yield from self._inside(self.tree, "")
-
-    def _inside(self, node: ast.AST, where: str) -> Iterator[tuple[str, ast.expr | ast.stmt, str]]:
-        if isinstance(node, (ast.stmt, ast.expr)):
-            yield from ((where, *found) for found in _of(node))
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            where = f"{where}.{node.name}".lstrip(".")
-        for name, value in ast.iter_fields(node):
-            if name in _KEPT.get(type(node), ()):
-                continue
-            for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST):
-                    yield from self._inside(child, where)
+def _mistakes(node: ast.AST, place: _Place) -> Iterator[tuple[_Place, Node, str]]:
+    """Every node of a tree that could be another by mistake, and the text of that other."""
+    if isinstance(node, ast.stmt) and place.in_function:
+        place = evolve(place, statement=node.lineno)
+    if isinstance(node, (ast.stmt, ast.expr)):
+        yield from ((place, *found) for found in _of(node))
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        place = evolve(place, where=f"{place.where}.{node.name}".lstrip("."))
+    for name, value in ast.iter_fields(node):
+        if name in _KEPT.get(type(node), ()):
+            continue
+        inside = isinstance(node, ast.FunctionDef) and name == "body"
+        within = evolve(place, in_function=True) if inside else place
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _mistakes(child, within)
 
 
 # What is not looked into: types, messages, and what is no code.
@@ -134,7 +142,7 @@ _KEPT: dict[type[ast.AST], tuple[str, ...]] = {
 }
 
 
-def _of(node: ast.stmt | ast.expr) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
+def _of(node: Node) -> Iterator[tuple[Node, str]]:
     """The mistakes that could be made at one node, without those inside it."""
     match node:
         case ast.Compare(ops=operators):
@@ -176,7 +184,7 @@ def _of(node: ast.stmt | ast.expr) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
             yield from _of_statement(node)
 
 
-def _of_call(node: ast.Call) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
+def _of_call(node: ast.Call) -> Iterator[tuple[Node, str]]:
     name = ast.unparse(node.func).rpartition(".")[2]
     arguments = node.args
     if name == "sorted" and len(arguments) == 1:
@@ -186,13 +194,13 @@ def _of_call(node: ast.Call) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
         yield node, ast.unparse(ast.Call(node.func, swapped, node.keywords))
 
 
-def _of_condition(test: ast.expr) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
+def _of_condition(test: ast.expr) -> Iterator[tuple[Node, str]]:
     """A condition that has no operator of its own to be changed."""
     if isinstance(test, (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.NamedExpr)):
         yield test, f"(not ({ast.unparse(test)}))"
 
 
-def _of_statement(node: ast.stmt) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
+def _of_statement(node: ast.stmt) -> Iterator[tuple[Node, str]]:
     match node:
         case ast.Expr(value=ast.Call()) | ast.Raise() | ast.Continue() | ast.Break():
             yield node, "pass"

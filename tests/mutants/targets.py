@@ -14,8 +14,8 @@ _ENGINE = _tests(
 _LAWS = _tests("laws", "combinators impostors verify numeric partition lattices")
 _PASSES = _tests(
     "passes",
-    "alias liveness spans memory corners higher_order plan program run seed dynamic breakdown"
-    " declared",
+    "alias points liveness spans memory corners higher_order plan program run seed dynamic"
+    " breakdown declared",
 )
 
 TARGETS: dict[str, tuple[str, ...]] = {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
+from tests.mutants.counting import HITS, counting
 from tests.mutants.mutations import mutants_of
 from tests.mutants.survivors import Survivor, listed, parsed
 from tests.mutants.targets import TARGETS
@@ -87,8 +90,34 @@ def test_a_mutant_is_the_file_with_one_change() -> None:
     head = "class A:\n    def f(self):\n        y = 'ä'; return (\n            "
     (mutant,) = [m for m in mutants_of(f"{head}a <  # b\n            b)\n") if "<=" in m.after]
     assert mutant.text == f"{head}(a <= b))\n"
-    assert (mutant.where, mutant.line, mutant.last_line) == ("A.f", 4, 5)
+    assert (mutant.where, mutant.line, mutant.statement) == ("A.f", 4, 3)
     assert mutant.before == "a < b)"
+
+
+def test_statements_that_are_run_are_noted() -> None:
+    source = """
+    def f(x):
+        '''Text.'''
+        for y in range(x):
+            if y:
+                continue
+            elif y > 5:
+                return 1
+        try:
+            raise KeyError
+        except KeyError:
+            return (
+                2)
+    """
+    hits: set[int] = set()
+    names = {HITS: hits}
+    exec(compile(counting(ast.parse(dedent(source))), "f", "exec"), names)
+    assert hits == set()
+    function: Any = names["f"]
+    assert function(3) == 2
+    assert hits == {3, 4, 5, 6, 7, 9, 10, 12}
+    mutants = mutants_of(dedent(source))
+    assert {m.statement for m in mutants} == {5, 6, 7, 8, 10, 12}
 
 
 def test_equal_mistakes_in_equal_lines_are_counted() -> None:

@@ -1,6 +1,6 @@
 """Run tests with another text in place of one source file.
 
-A first run without a mutant records which lines of the file each test gets to and how long
+A first run without a mutant records which statements each test gets to and how long
 it takes.  A mutant is then run against the tests that get to it, the quickest first.
 
 Each trial is a fork of this process, which has pytest and what else is slow to import, but
@@ -9,6 +9,8 @@ nothing of the packages under test.  So a trial costs its tests and little more.
 
 from __future__ import annotations
 
+import ast
+import builtins
 import contextlib
 import json
 import os
@@ -25,12 +27,13 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import CodeType, FrameType, ModuleType
-from typing import Any
+from types import CodeType, ModuleType
 
 import hypothesis
 import pytest
 from attrs import frozen
+
+from tests.mutants.counting import HITS, counting
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = "tests/laws/test_impostors.py::test_the_counterexample_is_shrunk"
@@ -82,34 +85,34 @@ def warm(modules: Sequence[str]) -> None:
 
 @frozen
 class Reach:
-    """What one test does: how many seconds it takes, and the lines of the file it gets to."""
+    """What one test does: how many seconds it takes, and the lines where the
+    statements start that it gets to."""
 
     test: str
     seconds: float
-    lines: frozenset[int]
+    statements: frozenset[int]
 
 
 def explore(file: str, tests: Sequence[str]) -> tuple[Outcome, list[Reach]]:
     """Run test files without a mutant; what each test in them reaches, the quickest first."""
     with TemporaryDirectory() as folder:
         record = Path(folder) / "record"
-        scout = _Scout(str(ROOT / file), record)
-        outcome = _fork(file, (ROOT / file).read_text(), tests, scout)
+        code = compile(counting(ast.parse((ROOT / file).read_text())), str(ROOT / file), "exec")
+        outcome = _fork(file, code, tests, _Scout(record))
         rows = json.loads(record.read_text()) if record.exists() else []
-    found = [Reach(test, seconds, frozenset(lines)) for test, seconds, lines in rows]
+    found = [Reach(test, seconds, frozenset(statements)) for test, seconds, statements in rows]
     return outcome, sorted(found, key=lambda reach: reach.seconds)
 
 
 def trial(file: str, text: str, tests: Sequence[str]) -> Outcome:
     """Run tests, in this order, with `text` in place of a file."""
     files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-    return _fork(file, text, files, _Choice(tests))
+    return _fork(file, compile(text, str(ROOT / file), "exec"), files, _Choice(tests))
 
 
-def _fork(file: str, text: str, tests: Sequence[str], plugin: object) -> Outcome:
+def _fork(file: str, code: CodeType, tests: Sequence[str], plugin: object) -> Outcome:
     module = file.removesuffix(".py").replace("/", ".")
     assert module not in sys.modules, f"{module} is imported already: trials would not see it"
-    code = compile(text, str(ROOT / file), "exec")
     start = time.monotonic()
     here, there = os.pipe()
     sys.stdout.flush()
@@ -201,34 +204,24 @@ class _Choice:
 class _Scout:
     """Writes down what each test reaches, and its time."""
 
-    def __init__(self, file: str, record: Path) -> None:
-        self.file, self.record = file, record
+    def __init__(self, record: Path) -> None:
+        self.record = record
         self.rows: list[tuple[str, float, list[int]]] = []
-        self.lines: set[int] = set()
+        self.statements: set[int] = set()
+        setattr(builtins, HITS, self.statements)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        self.lines = set()
+        self.statements.clear()
         start = time.monotonic()
-        sys.settrace(self._call)
         try:
             return (yield)
         finally:
-            sys.settrace(None)
-            self.rows.append((item.nodeid, time.monotonic() - start, sorted(self.lines)))
+            seconds = time.monotonic() - start
+            self.rows.append((item.nodeid, seconds, sorted(self.statements)))
 
     def pytest_sessionfinish(self) -> None:
         self.record.write_text(json.dumps(self.rows))
-
-    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != self.file:
-            return None
-        self.lines.add(frame.f_lineno)
-        return self._line
-
-    def _line(self, frame: FrameType, event: str, argument: object) -> Any:
-        self.lines.add(frame.f_lineno)
-        return self._line
 
 
 class _Finder(MetaPathFinder):

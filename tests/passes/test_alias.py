@@ -334,6 +334,7 @@ def test_values_and_ops_of_another_program_are_refused() -> None:
         passes.aliases(one).pointees(value(other, "add"))
 
 
+<<<<<<< HEAD
 def test_why_a_value_is_a_storage() -> None:
     program = exported(lambda x: (x * 2).view(-1).add_(1).t(), torch.rand(2, 3))
     aliases = passes.aliases(program)
@@ -344,3 +345,121 @@ def test_why_a_value_is_a_storage() -> None:
         "{mul} of view: view",
         "{mul} of mul: mul, where it begins",
     ]
+=======
+class TestWritesInLoops:
+    """What a region writes existed before its op, unless the op allocates it itself."""
+
+    @staticmethod
+    def _written(function: Callable[..., Any]) -> dict[str, set[str]]:
+        program = exported(function, X)
+        aliases = passes.aliases(program)
+        written = {op.name: ids(aliases.written_by(op)) for op in program.walk()}
+        return {name: found for name, found in written.items() if found}
+
+    def test_a_cond_in_a_loop_writes_what_it_allocated_in_an_earlier_iteration(self) -> None:
+        from torch._higher_order_ops import while_loop
+
+        def step(i: Tensor, v: Tensor) -> Any:
+            new = torch.cond(i > 1, lambda a: a.add_(1).sin(), lambda a: a.cos(), (v,))
+            return i + 1, new
+
+        def loop(x: Tensor) -> Any:
+            return while_loop(lambda i, v: i < 3, step, (torch.tensor(0), x * 2))  # type: ignore[no-untyped-call]  # torch's own
+
+        cond = "while_loop/body/cond"
+        before = {"mul", f"{cond}/true/sin (earlier)", f"{cond}/false/cos (earlier)"}
+        assert self._written(loop) == {
+            f"{cond}/true/add_": before,
+            cond: before,
+            "while_loop": {"mul"},
+        }
+
+    def test_what_is_allocated_and_written_in_one_iteration_did_not_exist_before(self) -> None:
+        from torch._higher_order_ops import while_loop
+
+        def step(i: Tensor, v: Tensor) -> Any:
+            new = torch.cond(i > 1, lambda a: a.sin().add_(1), lambda a: a.cos(), (v,))
+            return i + 1, new
+
+        def loop(x: Tensor) -> Any:
+            return while_loop(lambda i, v: i < 3, step, (torch.tensor(0), x * 2))  # type: ignore[no-untyped-call]  # torch's own
+
+        cond = "while_loop/body/cond"
+        assert self._written(loop) == {f"{cond}/true/add_": {f"{cond}/true/sin"}}
+
+    def test_a_loop_in_a_loop_writes_what_it_allocated_for_the_outer_one(self) -> None:
+        from torch._higher_order_ops import while_loop
+
+        def inner(i: Tensor, v: Tensor) -> Any:
+            return i + 1, v.add_(1).sin()
+
+        def outer(i: Tensor, v: Tensor) -> Any:
+            _, new = while_loop(lambda i, v: i < 3, inner, (i * 1, v))  # type: ignore[no-untyped-call]  # torch's own
+            return i + 1, new
+
+        def loops(x: Tensor) -> Any:
+            return while_loop(lambda i, v: i < 3, outer, (torch.tensor(0), x * 2))  # type: ignore[no-untyped-call]  # torch's own
+
+        written = self._written(loops)
+        inside = "while_loop/body/while_loop"
+        assert written[inside] >= {"mul", f"{inside}/body/sin (earlier)"}
+        assert written["while_loop"] == {"mul"}
+
+
+def _mystery(x: Tensor) -> Tensor:
+    return torch.tensor(x.tolist())
+
+
+def test_what_an_unknown_op_was_handed_before_a_later_one_may_write() -> None:
+    """The first may have kept `x`, and the second may know it; no other op does."""
+    graph = fx.Graph()
+    x, y, z = (graph.placeholder(name) for name in "xyz")
+    graph.call_function(_mystery, (x,))
+    graph.call_method("add_", (z, 1))
+    graph.call_function(_mystery, (y,))
+    graph.output(graph.call_method("neg", (z,)))
+    program = passes.load(fx.GraphModule(nn.Module(), graph), X, X.clone(), X.clone())
+    aliases = passes.aliases(program)
+    first, second = [op for op in program.assumed if op.effects.origin is Origin.ANYTHING]
+    assert ids(aliases.written_by(first)) == {"x"}
+    assert ids(aliases.written_by(second)) == {"x", "y"}
+    assert ids(aliases.written_by(program.op("add_"))) == {"z"}
+
+
+def test_what_may_be_any_storage_may_alias_all_and_must_alias_none() -> None:
+    graph = fx.Graph()
+    x, y = graph.placeholder("x"), graph.placeholder("y")
+    made = graph.call_function(_mystery, (x,))
+    graph.output((made, graph.call_method("neg", (y,))))
+    program = passes.load(fx.GraphModule(nn.Module(), graph), X, X.clone())
+    aliases = passes.aliases(program)
+    result, known = value(program, made.name), value(program, "y")
+    for one, other in ((result, known), (known, result)):
+        assert aliases.may_alias(one, other)
+        assert not aliases.must_alias(one, other)
+    assert not aliases.must_alias(result, result)
+    assert aliases.must_alias(known, known)
+    assert result in aliases.uncertain
+    assert known not in aliases.uncertain
+    assert result in aliases.class_of(UNKNOWN).may_members
+    (owner,) = [c for c in aliases.classes if c.id == "y"]
+    assert (owner.members, result in owner.may_members) == (frozenset((known,)), True)
+
+
+def test_values_that_are_not_the_programs_are_refused_whatever_their_number() -> None:
+    long, short = traced(lambda x: x + 1 + 2 + 3, X), traced(lambda x: x + 1, X)
+    for program, other in ((short, long.outputs[0]), (long, short.outputs[0])):
+        with pytest.raises(KeyError, match="not a value of"):
+            passes.aliases(program).pointees(other)
+
+
+@pytest.mark.parametrize("ask", ["written_by", "overwritten_by", "uninitialised_by"])
+def test_an_op_of_another_program_is_refused(ask: str) -> None:
+    one, other = traced(lambda x: x + 1, X), traced(lambda x: x + 1, X)
+    with pytest.raises(KeyError, match="not an op of"):
+        getattr(passes.aliases(one), ask)(other.op("add"))
+
+
+def test_aliases_say_what_they_are_of() -> None:
+    assert repr(passes.aliases(traced(lambda x: x + 1, X))).endswith(": 2 storage classes>")
+>>>>>>> mut
