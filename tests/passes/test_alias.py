@@ -334,7 +334,6 @@ def test_values_and_ops_of_another_program_are_refused() -> None:
         passes.aliases(one).pointees(value(other, "add"))
 
 
-<<<<<<< HEAD
 def test_why_a_value_is_a_storage() -> None:
     program = exported(lambda x: (x * 2).view(-1).add_(1).t(), torch.rand(2, 3))
     aliases = passes.aliases(program)
@@ -345,7 +344,8 @@ def test_why_a_value_is_a_storage() -> None:
         "{mul} of view: view",
         "{mul} of mul: mul, where it begins",
     ]
-=======
+
+
 class TestWritesInLoops:
     """What a region writes existed before its op, unless the op allocates it itself."""
 
@@ -462,4 +462,3 @@ def test_an_op_of_another_program_is_refused(ask: str) -> None:
 
 def test_aliases_say_what_they_are_of() -> None:
     assert repr(passes.aliases(traced(lambda x: x + 1, X))).endswith(": 2 storage classes>")
->>>>>>> mut
