@@ -3,8 +3,8 @@
 #   make test    lint, types, tests
 #   make slow    the tests that take minutes
 #   make conformance   every operator against its run; takes an hour or so
-#   make mutants       small mistakes in the solver, the lattices, aliases and liveness: do
-#                      the tests see them?  Takes an hour or so (FILES=..., SAMPLE=...)
+#   make mutants [FILES=...] [SAMPLE=N]   whether the tests notice small mistakes in the
+#                solver, the lattices, aliases and liveness; takes hours in full
 #   make bench   ratios against torch's own tools, and plans (INSTANCES=folder of CSV files)
 #
 # On Linux PyPI's torch is the CUDA build, several gigabytes.  The CPU build:

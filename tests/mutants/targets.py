@@ -9,7 +9,7 @@ def _tests(folder: str, names: str) -> tuple[str, ...]:
 
 _ENGINE = _tests(
     "dataflow",
-    "goldens calls text explain edges order graph update together solve brute_force",
+    "sweep goldens calls text explain edges order graph update together solve brute_force",
 )
 _LAWS = _tests("laws", "combinators impostors verify numeric partition lattices")
 _PASSES = _tests(
@@ -20,7 +20,9 @@ _PASSES = _tests(
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "dataflow/solve.py": _ENGINE,
-    "dataflow/order.py": _tests("dataflow", "order goldens calls edges together solve brute_force"),
+    "dataflow/order.py": _tests(
+        "dataflow", "order sweep goldens calls edges together solve brute_force"
+    ),
     "dataflow/analysis.py": _ENGINE,
     "dataflow/lattices.py": (*_LAWS, *_tests("dataflow", "goldens explain solve")),
     "dataflow/combinators.py": _LAWS,

@@ -45,7 +45,7 @@ CPU_PER_TEST = 20
 WALL = 600
 """Seconds until a trial hangs that uses no processor."""
 
-MEMORY = 8 << 30
+MEMORY = 3 << 30
 """Bytes that a trial may use more than this process."""
 
 

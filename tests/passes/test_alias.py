@@ -11,7 +11,9 @@ from torch import Tensor, fx, nn
 
 import passes
 from passes import UNKNOWN
+from passes.alias import Aliases
 from passes.program import Fresh, Origin
+from passes.storages import Allocations, earlier
 from tests.passes.programs import classes, exported, ids, traced, value
 
 X = torch.rand(4, 4)
@@ -424,6 +426,28 @@ def test_what_an_unknown_op_was_handed_before_a_later_one_may_write() -> None:
     assert ids(aliases.written_by(first)) == {"x"}
     assert ids(aliases.written_by(second)) == {"x", "y"}
     assert ids(aliases.written_by(program.op("add_"))) == {"z"}
+
+
+def test_an_unknown_op_knows_nothing_of_what_ops_with_a_schema_were_handed() -> None:
+    graph = fx.Graph()
+    x, y = graph.placeholder("x"), graph.placeholder("y")
+    graph.call_function(torch.ops.aten.neg.default, (x,))
+    graph.output(graph.call_function(_mystery, (y,)))
+    module = fx.GraphModule(nn.Module(), graph)
+    program = passes.load(module, X, X.clone(), effects="declared")
+    origins = [op.effects.origin for op in program.assumed]
+    assert origins == [Origin.DECLARED, Origin.ANYTHING]
+    assert ids(passes.aliases(program).written_by(program.assumed[1])) == {"y"}
+
+
+def test_nothing_must_be_what_stands_for_many_allocations() -> None:
+    program = traced(lambda x: x + 1, X)
+    x, add = program.values
+    aliases = Aliases(program, Allocations(program), [earlier(add.index), earlier(add.index)])
+    assert aliases.may_alias(x, add)
+    assert not aliases.must_alias(x, add)
+    assert aliases.uncertain == (x, add)
+    assert passes.aliases(program).uncertain == ()
 
 
 def test_what_may_be_any_storage_may_alias_all_and_must_alias_none() -> None:

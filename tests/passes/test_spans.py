@@ -110,6 +110,33 @@ def test_an_entry_value_is_there_from_the_first_op_on() -> None:
     assert list(held.storage_spans.values()) == [((0, 2),), ((1, 2),)]
 
 
+def test_an_entry_value_that_only_the_first_op_uses() -> None:
+    class Leaf(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(X)
+
+        def forward(self) -> Tensor:
+            return self.w.relu()
+
+    class Root(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.leaf = Leaf()
+
+        def forward(self) -> Any:
+            return self.leaf()
+
+    class Leaves(fx.Tracer):
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            return True
+
+    root = Root()
+    program = passes.load(fx.GraphModule(root, Leaves().trace(root)))
+    assert _spans(program) == {"self.leaf.w": (0, 0), "leaf": (0, 1)}
+    assert _ranges(program) == {"self.leaf.w": ((0, 0),), "leaf": ((0, 1),)}
+
+
 def test_an_entry_value_nobody_uses_is_never_live() -> None:
     program = traced(lambda x, y: x + 1, X, X.clone())
     assert _spans(program) == {"x": (0, 2), "y": None, "add": (2, 3)}
