@@ -64,7 +64,8 @@ class Flow(Generic[N]):
 
     `blocks` partition the node numbers.  `operands[n]` and `results[n]` are the value
     numbers node n reads and defines; `inputs` are values no node defines; `outputs` are
-    values somebody reads after the exits.  `edits` were made to it since (`update.Draft`).
+    values somebody reads after the exits.  `edits` were made to it since (`update.Draft`);
+    `answers` are what `together.Solved` found, by the number of edits.
     """
 
     nodes: Sequence[N]
@@ -80,6 +81,7 @@ class Flow(Generic[N]):
     copies: Sequence[Copy] = ()
     begins: Mapping[int, int] = field(factory=dict)
     edits: list[object] = field(factory=list, init=False)
+    answers: dict[int, object] = field(factory=dict, init=False)
 
     @cached_property
     def ways(self) -> list[tuple[N, int] | None]:

@@ -21,6 +21,7 @@ from attrs import define, field
 
 from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, SparseForward, Unreached
 from dataflow.graph import Flow
+from dataflow.together import NotYet
 
 if TYPE_CHECKING:
     from dataflow.solve import Sweep
@@ -127,8 +128,8 @@ class ValueResults(Results[N, V]):
 class PointResults(Results[N, V]):
     """A fact per program point."""
 
-    _marks: dict[int, list[V]] = field(factory=dict, init=False)
-    _stretch: tuple[int, int, list[V]] | None = field(default=None, init=False)
+    _marks: dict[int, list[V | Unreached]] = field(factory=dict, init=False)
+    _stretch: tuple[int, int, list[V | Unreached]] | None = field(default=None, init=False)
 
     def before(self, node: N) -> V:
         self.fresh()
@@ -142,17 +143,23 @@ class PointResults(Results[N, V]):
     def reached(self, node: N) -> bool:
         """Whether analysis gets to the node: from an entry, or backward from an exit."""
         self.fresh()
-        return self.states[self.flow.places[self.flow.number(node)][0]] is not UNREACHED
+        return self._known(*self.flow.places[self.flow.number(node)]) is not UNREACHED
 
     def at(self, block: int, position: int) -> V:
         """The fact at a point of a reached block, `position` nodes from its start."""
         return self._fact(block, position, self.flow.blocks[block])
 
     def _fact(self, block: int, position: int, node: object) -> V:
-        """The fact at a point of a block, `position` nodes from its start."""
+        fact = self._known(block, position)
+        if fact is UNREACHED:
+            raise UnreachedError(f"no execution reaches {node}")
+        return fact
+
+    def _known(self, block: int, position: int) -> V | Unreached:
+        """What is known at a point of a block, `position` nodes from its start."""
         start = self.states[block]
         if start is UNREACHED:
-            raise UnreachedError(f"no execution reaches {node}")
+            return UNREACHED
         length = len(self.flow.blocks[block])
         if isinstance(self.analysis, Backward):
             position = length - position
@@ -174,13 +181,16 @@ class PointResults(Results[N, V]):
             return nodes[len(nodes) - end : len(nodes) - begin][::-1]
         return nodes[begin:end]
 
-    def _run(self, fact: V, nodes: Sequence[int]) -> Iterator[V]:
+    def _run(self, fact: V | Unreached, nodes: Sequence[int]) -> Iterator[V | Unreached]:
         analysis = self.analysis
         assert isinstance(analysis, (Forward, Backward))
         yield fact
         for node in nodes:
             try:
-                fact = analysis.transfer(self.flow.nodes[node], fact)
+                if fact is not UNREACHED:
+                    fact = analysis.transfer(self.flow.nodes[node], fact)
+            except NotYet:  # it asked for an answer that never comes
+                fact = UNREACHED
             except Exception as error:
                 error.add_note(f"while analysing {self.flow.nodes[node]}")
                 raise
@@ -188,12 +198,15 @@ class PointResults(Results[N, V]):
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """`(node, fact before, fact after)` for every node in order, as text."""
-        show = self.analysis.lattice.show
-        for node in self.flow.nodes:
-            if self.reached(node):
-                yield str(node), show(self.before(node)), show(self.after(node))
-            else:
-                yield str(node), "unreached", "unreached"
+        self.fresh()
+        for node, number in self.flow.node_number.items():
+            block, position = self.flow.places[number]
+            before = self._known(*self.flow.place(node))
+            after = self._known(block, position + 1)
+            yield str(node), self._show(before), self._show(after)
+
+    def _show(self, fact: V | Unreached) -> str:
+        return "unreached" if fact is UNREACHED else self.analysis.lattice.show(fact)
 
     def __str__(self) -> str:
         rows = list(self.rows())

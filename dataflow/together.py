@@ -19,9 +19,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
 
-from attrs import define
+from attrs import define, field
 
 from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, System, Unreached
 from dataflow.graph import Flow
@@ -222,7 +221,7 @@ Need = Solved[Any, Any] | Partial[Any, Any] | Shared[Any, Any]
 
 def needs(analysis: Analysis[Any, Any]) -> dict[str, Need]:
     """The fields of an analysis that `solve` fills in."""
-    names = [field.name for field in getattr(type(analysis), "__attrs_attrs__", ())]
+    names = [own.name for own in getattr(type(analysis), "__attrs_attrs__", ())]
     found = {name: getattr(analysis, name) for name in names}
     return {
         name: need for name, need in found.items() if isinstance(need, (Solved, Partial, Shared))
@@ -235,61 +234,139 @@ def joint(
     solve: Callable[[Analysis[N, Any]], Results[N, Any]],
 ) -> Joint:
     """Bind what an analysis needs and pose it: alone, or with all it asks in one system."""
-    made: dict[type, Analysis[Any, Any]] = {}
-    asked: list[tuple[Partial[Any, Any], type]] = []
+    made = _Made()
+    bound: list[Analysis[Any, Any]] = []
+    asked: list[tuple[Partial[Any, Any], int]] = []
     shared: list[Shared[Any, Any]] = []
 
     def bind(original: Analysis[Any, Any]) -> Analysis[Any, Any]:
-        bound = made[type(original)] = copy.copy(original)
+        own = copy.copy(original)
+        bound.append(own)
         for name, need in needs(original).items():
             fresh = copy.copy(need)
-            object.__setattr__(bound, name, fresh)
+            object.__setattr__(own, name, fresh)
             if isinstance(fresh, Solved):
                 fresh._results = _solved(fresh.analysis, flow, solve)
             elif isinstance(fresh, Shared):
                 fresh._keys = {}
                 shared.append(fresh)
             else:
-                other = fresh.analysis()
-                if type(other) not in made:
-                    bind(other)
-                asked.append((fresh, type(other)))
-        return bound
+                number = made.number(fresh.analysis)
+                asked.append((fresh, number))
+                if number == len(bound):
+                    bind(made.analyses[number])
+        return own
 
+    made.add(analysis)
     main = bind(analysis) if needs(analysis) else analysis
     if not asked and not shared:
         with collector_paused():
             system = main.pose(flow)
         return Joint(main, system, main.lattice, len(system.initial), [], [])
 
-    parts: dict[type, _Part] = {}
+    parts: list[_Part] = []
     offset = 0
-    for kind, each in made.items():
-        parts[kind] = _Part(each, each.pose(flow), flow, offset)
-        offset += len(parts[kind].system.initial)
-    for partial, kind in asked:
-        partial._part = parts[kind]
-    lattice = Tagged([*(p.analysis.lattice for p in parts.values()), *(s.lattice for s in shared)])
-    for number, each_shared in enumerate(shared):
-        each_shared._number = len(parts) + number
-    system = _one_system(list(parts.values()))
-    count = len(next(iter(parts.values())).system.initial)
-    return Joint(main, system, lattice, count, list(parts.values()), shared)
+    for each in bound:
+        parts.append(_Part(each, each.pose(flow), flow, offset))
+        offset += len(parts[-1].system.initial)
+    for partial, number in asked:
+        partial._part = parts[number]
+    lattice = Tagged([*(part.analysis.lattice for part in parts), *(s.lattice for s in shared)])
+    for number, each_shared in enumerate(shared, len(parts)):
+        each_shared._number = number
+    count = len(parts[0].system.initial)
+    return Joint(main, _one_system(parts), lattice, count, parts, shared)
 
 
-_answers: WeakKeyDictionary[Flow[Any], dict[object, Any]] = WeakKeyDictionary()
+class _Made:
+    """Analyses by number, and which factory made them.
+
+    What two factories make is one analysis if it is of one class and its fields are equal;
+    what one factory makes is one analysis, though its fields may compare unequal.
+    """
+
+    def __init__(self) -> None:
+        self.analyses: list[Analysis[Any, Any]] = []
+        self.number_of: dict[object, int] = {}
+
+    def number(self, factory: Callable[[], Analysis[Any, Any]]) -> int:
+        """The number of what a factory makes; a new one if nothing like it was made."""
+        if factory not in self.number_of:
+            analysis = factory()
+            alike = (n for n, other in enumerate(self.analyses) if _same(analysis, other))
+            found = next(alike, None)
+            self.number_of[factory] = self.add(analysis) if found is None else found
+        return self.number_of[factory]
+
+    def add(self, analysis: Analysis[Any, Any]) -> int:
+        """A number for one more analysis."""
+        self.analyses.append(analysis)
+        if len(self.analyses) > MOST:
+            name = type(analysis).__name__
+            raise TypeError(
+                f"{name} asks for more than {MOST} analyses, most of them new ones of the same "
+                "kind: a factory in `Partial` or `Solved` should be a class or a function of the "
+                "module, not one made anew each time"
+            )
+        return len(self.analyses) - 1
+
+
+MOST = 200
+"""Analyses of one joint system, or solved one before the other: more is taken for a mistake."""
+
+
+def _same(one: Analysis[Any, Any], other: Analysis[Any, Any]) -> bool:
+    """Whether two analyses of one class have equal fields, what they need included."""
+    return type(one) is type(other) and all(
+        a.analysis is b.analysis
+        if isinstance(a, (Solved, Partial)) and type(a) is type(b)
+        else a is b or bool(a == b)
+        for a, b in zip(_fields(one), _fields(other), strict=True)
+    )
+
+
+def _fields(analysis: Analysis[Any, Any]) -> list[Any]:
+    names = [own.name for own in getattr(type(analysis), "__attrs_attrs__", ())]
+    others = sorted(getattr(analysis, "__dict__", {}))
+    return [getattr(analysis, name, None) for name in dict.fromkeys([*names, *others])]
+
+
+@define(eq=False)
+class _Answers:
+    """Final answers over one graph, so that each is found once."""
+
+    made: _Made = field(factory=_Made)
+    results: dict[int, Results[Any, Any]] = field(factory=dict)
+    pending: list[int] = field(factory=list)
 
 
 def _solved(
-    analysis: Callable[[], Analysis[Any, Any]],
+    factory: Callable[[], Analysis[Any, Any]],
     flow: Flow[Any],
     solve: Callable[[Analysis[Any, Any]], Results[Any, Any]],
 ) -> Results[Any, Any]:
-    """The answer of another analysis over a graph; solved once."""
-    known = _answers.setdefault(flow, {})
-    if analysis not in known:
-        known[analysis] = solve(analysis())
-    return known[analysis]  # type: ignore[no-any-return]  # kept under its own analysis
+    """The answer of another analysis over a graph; solved once, kept with the graph."""
+    version = len(flow.edits)
+    if version not in flow.answers:
+        flow.answers.clear()  # of the graph as it was
+    known = flow.answers.setdefault(version, _Answers())
+    assert isinstance(known, _Answers)
+    number = known.made.number(factory)
+    if number in known.results:
+        return known.results[number]
+    if number in known.pending:
+        circle = [*known.pending[known.pending.index(number) :], number]
+        names = ", before ".join(type(known.made.analyses[n]).__name__ for n in reversed(circle))
+        raise TypeError(
+            f"each is to be solved before the other: {names}; let one ask the other's answer so "
+            "far, through `Partial` in place of `Solved`"
+        )
+    known.pending.append(number)
+    try:
+        known.results[number] = solve(known.made.analyses[number])
+    finally:
+        known.pending.remove(number)
+    return known.results[number]
 
 
 def _one_system(parts: Sequence[_Part]) -> System[Any]:

@@ -26,6 +26,7 @@ from dataflow.analysis import UNREACHED, Backward, Forward, SparseBackward, Syst
 from dataflow.graph import Flow, FlowGraph
 from dataflow.results import PointResults, Results, StaleError
 from dataflow.solve import Sweep, solve
+from dataflow.together import needs
 
 N = TypeVar("N")
 R = TypeVar("R", bound=Results[Any, Any])  # Any: the same kind of results comes back
@@ -157,7 +158,7 @@ def update(results: R, edit: object) -> R:
     assert isinstance(edit, Edit)
     sweep = results.sweep
     index: Index | None = sweep.index
-    if index is None and not sweep.system.asks and _numbered(results):
+    if index is None and not needs(results.analysis) and _numbered(results):
         index = sweep.index = Index(sweep)
     if index is None or not index.apply(results, edit):
         return solve(results.analysis, _Same(flow), limit=sweep.limit)  # type: ignore[call-overload,no-any-return]  # the kind it was

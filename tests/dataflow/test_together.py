@@ -31,7 +31,8 @@ from dataflow import (
     verify,
 )
 from dataflow.analysis import GenKill
-from dataflow.together import NotYet, Partial, Shared, Solved
+from dataflow.together import Partial, Shared, Solved
+from dataflow.update import Draft
 from tests.dataflow.test_brute_force import Graph, Node, Shape, in_lines, shapes
 
 Names = frozenset[str]
@@ -114,7 +115,6 @@ def test_an_analysis_object_may_be_solved_over_several_graphs() -> None:
         analysis.transfer(first.node("1"), frozenset())
 
 
-@pytest.mark.xfail(strict=True, reason="the answers kept per graph refer to the graph")
 def test_a_graph_that_nobody_holds_is_let_go() -> None:
     """Answers kept for a graph do not keep the graph."""
     graph = parse(COUNTDOWN)
@@ -152,7 +152,6 @@ class Egg(Forward[TextNode, Names]):
         return self.chicken.after(node)
 
 
-@pytest.mark.xfail(strict=True, raises=RecursionError, reason="the circle is not looked for")
 def test_each_solved_before_the_other_is_refused() -> None:
     """The error names the circle, and says that `Partial` can do it."""
     with pytest.raises(TypeError, match=r"Chicken.*Egg.*Partial"):
@@ -379,11 +378,100 @@ class AsksTwo(SparseForward[TextNode, Any]):
         return [(self.one.of(name), self.two.of(name)) for name in node.results]
 
 
-@pytest.mark.xfail(strict=True, reason="parts are told apart by their class alone")
 def test_two_of_one_class_are_two() -> None:
     """What is asked with other fields is another analysis."""
     graph = parse("x = read")
     assert solve(AsksTwo(), graph).of("x") == (1, 2)
+
+
+@frozen
+class Plain(Lattice[Any]):
+    """Flat, but no two of these compare equal."""
+
+    inner: Lattice[Any] = Flat()
+    mine: object = field(factory=object)
+
+    @property
+    def bottom(self) -> Any:
+        return self.inner.bottom
+
+    def join(self, a: Any, b: Any) -> Any:
+        return self.inner.join(a, b)
+
+
+@frozen
+class Even(SparseForward[TextNode, Any]):
+    """Whether a value is a line's that stands at an even place; asks `Odd` of its operand."""
+
+    odd: Partial[TextNode, Any] = field()
+    lattice: Lattice[Any] = field(factory=Plain)
+
+    @odd.default
+    def _odd(self) -> Partial[TextNode, Any]:
+        return Partial(Odd)
+
+    def transfer(self, node: TextNode, operands: Sequence[Any]) -> Sequence[Any]:
+        return [not node.operands or self.odd.of(node.operands[0])]
+
+
+@frozen
+class Odd(SparseForward[TextNode, Any]):
+    """Whether it stands at an odd place; asks `Even`."""
+
+    even: Partial[TextNode, Any] = Partial(Even)
+    lattice: Lattice[Any] = field(factory=Plain)
+
+    def transfer(self, node: TextNode, operands: Sequence[Any]) -> Sequence[Any]:
+        return [bool(node.operands) and self.even.of(node.operands[0])]
+
+
+def test_what_one_factory_makes_is_one_though_it_compares_unequal() -> None:
+    """Else two that ask each other would be made without end."""
+    graph = parse("a = first\nb = next a\nc = next b\nd = next c")
+    results = solve(Even(), graph)
+    assert [results.of(name) for name in "abcd"] == [True, False, True, False]
+
+
+def test_what_two_factories_make_is_one_if_it_is_equal() -> None:
+    """No analysis is solved twice in one system."""
+
+    @frozen
+    class Three(AsksTwo):
+        one: Partial[TextNode, Any] = Partial(lambda: Offset(1))
+        two: Partial[TextNode, Any] = Partial(lambda: Offset(1))
+
+    results = solve(Three(), parse("x = read"))
+    assert results.of("x") == (1, 1)
+    assert len(results.sweep.state) == 2
+
+
+def test_factories_made_anew_each_time_are_refused() -> None:
+    """The error says what a factory should be."""
+
+    @frozen
+    class Deeper(Odd):
+        depth: int = 0
+        even: Any = field()
+
+        @even.default
+        def _even(self) -> Partial[TextNode, Any]:
+            return Partial(lambda: Deeper(depth=self.depth + 1))
+
+    with pytest.raises(TypeError, match=r"Deeper asks for more than.*anew"):
+        solve(Deeper(), parse("x = read"))
+
+
+def test_an_edit_solves_what_is_needed_anew() -> None:
+    """What was solved before is of the graph before."""
+    draft = Draft(parse("x = read\ny = read\nwrite x"))
+    results = solve(DeadWrites(), draft)
+    write = draft.flow.nodes[2]
+    assert results.after(write) == {"y"}
+    edit = draft.replace_operand(write, 0, "y")
+    results = results.update(edit)
+    verify(results)
+    fresh = solve(DeadWrites(), draft)
+    assert str(results) == str(fresh)
 
 
 @frozen
@@ -397,9 +485,6 @@ class AsksInTheMiddle(Forward[TextNode, Names]):
         return value | {f"{name}={self.numbers.of(name)}" for name in node.operands}
 
 
-@pytest.mark.xfail(
-    strict=True, raises=NotYet, reason="what is not known while solving leaks out of results"
-)
 def test_a_point_behind_an_answer_that_is_never_there_is_unreached() -> None:
     """In the middle of a straight line too."""
     graph = parse(
