@@ -17,6 +17,8 @@ from contextlib import contextmanager
 
 from attrs import frozen
 
+from dataflow.system import UNREACHED
+
 
 @frozen
 class Order:
@@ -61,9 +63,14 @@ def weak_topological_order(
     writes: Sequence[Sequence[int]],
     unknowns: int,
     given: Sequence[int] | None = None,
+    known: Sequence[object] = (),
 ) -> Order:
     """The order for constraints that read and write numbered unknowns, in almost
-    linear time; the one they are `given` in if it will do."""
+    linear time; the one they are `given` in if it will do.
+
+    `known[u]` is UNREACHED where nothing is known of unknown u at first: loops are entered
+    from where something is.
+    """
     given = range(len(reads)) if given is None else given
     if _feeds_only_onward(reads, writes, unknowns, given):
         return Order(given, (), {})
@@ -76,7 +83,8 @@ def weak_topological_order(
         reading[outputs[0]] if len(outputs) == 1 else [r for u in outputs for r in reading[u]]
         for outputs in writes
     ]
-    search = _Search(onward, given)
+    starts = [c for c in given if all(known[u] is not UNREACHED for u in reads[c])] if known else ()
+    search = _Search(onward, given, starts)
     heads = search.heads()
     sequence, loops = _arrange(search.order, heads, {h for h in heads if h >= 0})
     rank = [0] * len(sequence)
@@ -107,12 +115,15 @@ def _feeds_only_onward(
 
 
 class _Search:
-    """A depth-first search from what nothing feeds, then from what is left.
+    """A depth-first search from where solving starts, then from what nothing feeds, then
+    from what is left.
 
     `order` is its reverse postorder.
     """
 
-    def __init__(self, onward: Sequence[Sequence[int]], given: Sequence[int]) -> None:
+    def __init__(
+        self, onward: Sequence[Sequence[int]], given: Sequence[int], starts: Sequence[int]
+    ) -> None:
         count = len(onward)
         self.onward = onward
         self.entered = [-1] * count  # numbers in the order of entering
@@ -126,7 +137,12 @@ class _Search:
             for reader in following:
                 fed[reader] = 1
         self.above = list(range(count))  # a finished one -> what it was reached from
-        for root in (*(c for c in given if not fed[c]), *given):
+        for root in (
+            *(c for c in starts if not fed[c]),
+            *starts,
+            *(c for c in given if not fed[c]),
+            *given,
+        ):
             if self.entered[root] < 0:
                 self._from(root)
         self.order.reverse()

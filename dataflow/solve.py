@@ -152,7 +152,7 @@ class Sweep(Generic[V]):
         if system.is_straight:
             return Order(system.sequence, (), {})
         order = weak_topological_order(
-            system.reads, system.writes, len(system.initial), system.sequence
+            system.reads, system.writes, len(system.initial), system.sequence, system.initial
         )
         if not system.asks:
             return order
