@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterable
 from enum import Enum
 from typing import Final, Generic, Literal, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from dataflow.lattice import Lattice, LatticeError
 
@@ -42,7 +42,7 @@ Nothing = Literal[Extreme.NOTHING]
 Top = Literal[Extreme.TOP]
 
 
-def show_set(items: list[str]) -> str:
+def show_set(items: Iterable[str]) -> str:
     return "{" + ", ".join(sorted(items)) + "}"
 
 
@@ -57,7 +57,7 @@ class Powerset(Lattice[frozenset[T]]):
     element.  Where elements can be numbered, see `Bits`.
     """
 
-    universe: frozenset[T] | None = None
+    universe: frozenset[T] | None = field(default=None, repr=lambda u: u and show_set(map(repr, u)))
 
     @property
     def bottom(self) -> frozenset[T]:
