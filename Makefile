@@ -47,7 +47,7 @@ types: $(READY)
 bench: $(READY)
 	$(RUN) bench/bench.py
 	$(RUN) bench/race.py
-	$(RUN) bench/plan.py $(INSTANCES)
+	PYTHONPATH=. $(RUN) bench/plan.py $(INSTANCES)
 
 conformance: $(READY)
 	$(RUN) -m tests.conformance

@@ -142,7 +142,9 @@ _BROKEN = 100
 
 def _verdict(status: int) -> Verdict:
     if os.WIFSIGNALED(status):
-        return Verdict.HUNG if os.WTERMSIG(status) == signal.SIGPROF else Verdict.FAILED
+        # Killed from outside, as when memory is short, it says nothing of the mutant.
+        ended = {signal.SIGPROF: Verdict.HUNG, signal.SIGKILL: Verdict.BROKEN}
+        return ended.get(signal.Signals(os.WTERMSIG(status)), Verdict.FAILED)
     code = os.WEXITSTATUS(status)
     if code == pytest.ExitCode.OK:
         return Verdict.PASSED
