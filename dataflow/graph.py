@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cached_property
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 from attrs import define, field, frozen
@@ -64,8 +65,9 @@ class Flow(Generic[N]):
 
     `blocks` partition the node numbers.  `operands[n]` and `results[n]` are the value
     numbers node n reads and defines; `inputs` are values no node defines; `outputs` are
-    values somebody reads after the exits.  `edits` were made to it since (`update.Draft`);
-    `answers` are what `together.Solved` found, by the number of edits.
+    values somebody reads after the exits.  `checked`: the builder vouches for all numbers, and
+    solving need not look.  `edits` were made to it since (`update.Draft`); `answers` are what
+    `together.Solved` found, by the number of edits.
     """
 
     nodes: Sequence[N]
@@ -80,6 +82,7 @@ class Flow(Generic[N]):
     outputs: Sequence[int] = ()
     copies: Sequence[Copy] = ()
     begins: Mapping[int, int] = field(factory=dict)
+    checked: bool = False
     edits: list[object] = field(factory=list, init=False)
     answers: dict[int, object] = field(factory=dict, init=False)
 
@@ -105,6 +108,26 @@ class Flow(Generic[N]):
             found.append((self.nodes[decider], number[source]))
             number[source] += 1
         return found
+
+    @cached_property
+    def refers_to_itself(self) -> bool:
+        """Whether every number in it is one of a node, block or value it has."""
+        if self.checked:
+            return True
+        nodes, blocks, values = (
+            frozenset(range(len(found))) for found in (self.nodes, self.blocks, self.values)
+        )
+        copies = self.copies
+        return (
+            nodes.issuperset(chain.from_iterable(self.blocks))
+            and blocks.issuperset(chain.from_iterable(self.edges))
+            and blocks.issuperset((*self.entries, *self.exits, *self.begins.values()))
+            and values.issuperset((*self.inputs, *self.outputs))
+            and values.issuperset(chain.from_iterable(self.operands))
+            and values.issuperset(chain.from_iterable(self.results))
+            and values.issuperset(chain.from_iterable((c.source, c.target) for c in copies))
+            and blocks.issuperset(c.block for c in copies if c.block is not None)
+        )
 
     @cached_property
     def feeds_onward(self) -> bool:

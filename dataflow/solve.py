@@ -40,6 +40,7 @@ from dataflow.lattice import Lattice
 from dataflow.order import Order, weak_topological_order
 from dataflow.results import PointResults, Results, ValueResults
 from dataflow.together import joint
+from dataflow.wellformed import check_graph
 
 N = TypeVar("N")
 V = TypeVar("V")
@@ -101,6 +102,8 @@ def solve(
 def _solve(
     analysis: Analysis[N, V], flow: Flow[N], limit: int, observer: Observer[V] | None = None
 ) -> Results[N, V]:
+    if not flow.refers_to_itself:
+        check_graph(flow)
     posed = joint(analysis, flow, lambda needed: _solve(needed, flow, limit))
     sweep = Sweep(posed.system, posed.lattice, limit, observer)
     posed.bind(sweep)

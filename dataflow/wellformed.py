@@ -1,7 +1,8 @@
-"""Is a graph one?  `check_graph` looks at every number a `Flow` is made of.
+"""Is a graph one?  `check_graph` looks at all a `Flow` is made of, and says what is wrong.
 
-Solving does not look: it costs as much as a simple analysis, and graphs come from builders
-that were tested.  Who writes a builder calls this in its tests.  `checked` calls it.
+Solving looks once per graph whether it refers to anything it does not have.  The rest takes
+as long as a simple analysis: who writes a builder calls this in its tests, and `checked`
+calls it.
 """
 
 from __future__ import annotations

@@ -383,6 +383,7 @@ class Program:
                 for copy in op.region_flow.copies
             ],
             begins=lines.begins,
+            checked=True,
         )
 
     def to_rows(self) -> list[dict[str, object]]:

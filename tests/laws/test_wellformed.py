@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import evolve, frozen
 from hypothesis import given, settings
 
-from dataflow import Copy, CopyKind, Flow, GraphError, check_graph, parse
+from dataflow import (
+    Copy,
+    CopyKind,
+    Flow,
+    Forward,
+    GraphError,
+    Lattice,
+    Powerset,
+    SparseBackward,
+    check_graph,
+    parse,
+    solve,
+)
 from examples.models import linear_model
 from passes import load
 from tests.dataflow.test_brute_force import in_lines, shapes, value_graphs
@@ -77,3 +90,45 @@ def test_what_is_not_there_is_named(wrong: dict[str, Any], message: str) -> None
     """Negative numbers are not there either, though Python would count from the end."""
     with pytest.raises(GraphError, match=message):
         check_graph(Graph(evolve(RIGHT, **wrong)))
+
+
+@frozen
+class Dense(Forward[Any, frozenset[Any]]):
+    lattice: Lattice[frozenset[Any]] = Powerset()
+
+    def transfer(self, node: Any, value: frozenset[Any]) -> frozenset[Any]:
+        return value | {node}
+
+
+@frozen
+class Sparse(SparseBackward[Any, frozenset[Any]]):
+    lattice: Lattice[frozenset[Any]] = Powerset()
+
+    def transfer(self, node: Any, results: Sequence[frozenset[Any]]) -> list[frozenset[Any]]:
+        return [frozenset({node}) for _ in range(2)]
+
+
+DANGLING: list[dict[str, Any]] = [
+    {"edges": [(0, 2)]},
+    {"edges": [(-1, 0)]},
+    {"entries": [2]},
+    {"exits": [-1]},
+    {"blocks": [[0], [1, -1]]},
+    {"operands": [[], [5], []]},
+    {"results": [[-1], [], []]},
+    {"inputs": [2]},
+    {"outputs": [2]},
+    {"copies": [Copy(0, 2, CopyKind.EDGE, 0)]},
+    {"copies": [Copy(0, 1, CopyKind.EDGE, 0, 9)]},
+    {"begins": {2: 7}},
+]
+
+
+@pytest.mark.parametrize("wrong", DANGLING, ids=str)
+@pytest.mark.parametrize("analysis", [Dense(), Sparse()])
+def test_solving_refuses_a_graph_that_refers_to_what_it_has_not(
+    wrong: dict[str, Any], analysis: Any
+) -> None:
+    """Whether the analysis would have looked there or not."""
+    with pytest.raises(GraphError, match="there is no"):
+        solve(analysis, Graph(evolve(RIGHT, **wrong)))

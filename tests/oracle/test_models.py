@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 import passes
-from dataflow import solve, verify
+from dataflow import check_graph, solve, verify
 from passes import UNKNOWN, Aliases, Program, StorageClass
 from passes.alias import PointsTo
 from passes.program import OpKind, Origin
@@ -86,6 +86,7 @@ def test_claims_hold_on_real_tensors(name: str) -> None:
     program = passes.load(case.source, *case.args, **case.kwargs)
     aliases, memory = passes.aliases(program), passes.memory(program)
 
+    check_graph(program)
     assert not program.assumed
     claimed = _pair_up(program, aliases, run)
     inexact = _check_possible(program, aliases, run)
