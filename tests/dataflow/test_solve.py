@@ -417,6 +417,22 @@ def test_a_loop_that_grows_for_ever_is_reported() -> None:
     assert "widen" in message
 
 
+def test_the_loop_that_does_not_end_is_named() -> None:
+    """Not another one before it, which does."""
+    graph = parse(
+        """
+        once:  set 0  -> calm
+        calm:  nop    -> calm, head
+        head:  test   -> body, done
+        body:  add 1  -> head
+        done:  write
+        """
+    )
+    with pytest.raises(DidNotConverge) as caught:
+        solve(Numbers(NeverWidens()), graph, limit=20)
+    assert "around its loop ([test], [add 1])" in str(caught.value)
+
+
 def test_the_limit_bounds_the_work() -> None:
     """A limit of n ends after about n rounds; a loop that needs fewer is not disturbed."""
     graph = parse(COUNTING)

@@ -219,6 +219,18 @@ class Counted(Forward[TextNode, Any]):
         return found if isinstance(found, tuple) else UNREACHED
 
 
+def test_every_evaluation_is_counted_those_of_the_descent_too() -> None:
+    evaluated = []
+
+    def evaluate(constraint: int, values: list[Fact]) -> Sequence[Fact]:
+        evaluated.append(constraint)
+        return [Interval.add(values[0], (1, 1)) if values[0][1] < 10 else values[0]]
+
+    state, visits = fixpoint(system([(0,)], [(0,)], evaluate, [(0, 0)]), Interval())
+    assert state == [(0, INFINITY)]
+    assert visits == len(evaluated) == 3
+
+
 def test_what_widening_reached_keeps_a_fact_when_the_descent_finds_it_unreached() -> None:
     """The descent makes facts smaller; it does not take an answer away."""
     graph = parse(COUNTED)
