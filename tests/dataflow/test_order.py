@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from dataflow import TextNode, parse, solve
-from dataflow.order import Order, weak_topological_order
+from dataflow.order import Order, collector_paused, weak_topological_order
 from tests.dataflow.test_brute_force import Shape, shapes
 from tests.dataflow.test_solve import Live, Numbers, nested_loops, renumbered
 
@@ -179,3 +180,13 @@ def test_twelve_loops_inside_one_another_cost_few_transfers() -> None:
 
     solve(Counted(), nested_loops(12, late=False))
     assert len(calls) <= 2 * 156
+
+
+def test_setting_up_pauses_the_collector_and_leaves_it_as_it_was() -> None:
+    """On, or off."""
+    with collector_paused():
+        assert not gc.isenabled()
+        with collector_paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
