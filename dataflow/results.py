@@ -15,19 +15,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from math import isqrt
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from attrs import define, field
 
 from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, SparseForward, Unreached
 from dataflow.graph import Flow
-from dataflow.together import NotYet
+from dataflow.together import NotYet, needs
 
 if TYPE_CHECKING:
     from dataflow.solve import Sweep
 
 N = TypeVar("N")
 V = TypeVar("V")
+F = TypeVar("F")
 
 
 class StaleError(RuntimeError):
@@ -68,6 +69,17 @@ class Results(Generic[N, V]):
         from dataflow.update import update
 
         return update(self, edit)
+
+    def filled(self, need: F) -> F:
+        """A field of the analysis that was solved (`Solved`, `Partial`, `Shared`), as solving
+        filled it in: `results.filled(analysis.field)`.
+
+        Raises `KeyError` for what is no such field of it.
+        """
+        for found in needs(self.analysis).values():
+            if found.given is need:
+                return cast(F, found)
+        raise KeyError(f"{need} is no field of {self._name} that solving fills in")
 
     @property
     def visits(self) -> int:

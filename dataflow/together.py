@@ -45,6 +45,7 @@ class Solved(Generic[N, V]):
 
     def __init__(self, analysis: Callable[[], Analysis[N, V]]) -> None:
         self.analysis = analysis
+        self.given: object = None  # the one of the analysis that was passed to `solve`
         self._results: Results[N, V] | None = None
 
     @property
@@ -72,6 +73,7 @@ class Partial(Generic[N, V]):
 
     def __init__(self, analysis: Callable[[], Analysis[N, V]]) -> None:
         self.analysis = analysis
+        self.given: object = None
         self._part: _Part | None = None
 
     @property
@@ -115,6 +117,7 @@ class Shared(Generic[K, V]):
 
     def __init__(self, lattice: Lattice[V]) -> None:
         self.lattice = lattice
+        self.given: object = None
         self._sweep: Sweep[Any] | None = None
         self._number = 0
         self._keys: dict[K, int] = {}
@@ -244,6 +247,7 @@ def joint(
         bound.append(own)
         for name, need in needs(original).items():
             fresh = copy.copy(need)
+            fresh.given = need
             object.__setattr__(own, name, fresh)
             if isinstance(fresh, Solved):
                 fresh._results = _solved(fresh.analysis, flow, solve)

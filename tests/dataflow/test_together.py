@@ -21,7 +21,6 @@ from dataflow import (
     Flow,
     Forward,
     Lattice,
-    PointResults,
     Powerset,
     SparseForward,
     TextNode,
@@ -520,19 +519,23 @@ class Summary(Forward[TextNode, Names]):
         return value
 
 
-def cells(results: PointResults[Any, Names]) -> Shared[str, Names]:
-    """The cells of a solution, which are not those of the analysis that was given."""
-    assert isinstance(results.analysis, Summary)
-    return results.analysis.cells
-
-
 def test_what_is_stored_later_is_seen_earlier() -> None:
     """Read before it is complete, in a straight line: who read is asked again."""
     graph = parse("1: load c\n2: forget\n3: read x\n4: store c\n5: forget\n6: read y\n7: store c")
-    results = solve(Summary(), graph)
+    analysis = Summary()
+    results = solve(analysis, graph)
     verify(results)
     assert results.after(graph.node("1")) == {"x", "y"}
-    assert dict(cells(results).items()) == {"c": {"x", "y"}}
+    assert dict(results.filled(analysis.cells).items()) == {"c": {"x", "y"}}
+
+
+def test_a_field_that_is_not_filled_in_is_refused() -> None:
+    """Of another analysis, say."""
+    results = solve(Summary(), parse("nop"))
+    with pytest.raises(KeyError, match="no field of Summary"):
+        results.filled(DeadWrites().live)
+    needed = solve(DeadWrites(), parse("x = read\nwrite x"))
+    assert needed.filled(DeadWrites().live).before(needed.flow.nodes[1]) == {"x"}
 
 
 def test_facts_go_round_through_cells_and_loops_until_nothing_grows() -> None:
@@ -555,7 +558,7 @@ def test_facts_go_round_through_cells_and_loops_until_nothing_grows() -> None:
     )
     results = solve(Summary(), graph)
     verify(results)
-    assert dict(cells(results).items()) == {
+    assert dict(results.filled(Summary().cells).items()) == {
         "c": {"x", "y"},
         "d": {"x", "y"},
         "e": frozenset(),
@@ -569,8 +572,8 @@ def test_each_solution_has_cells_of_its_own() -> None:
     analysis = Summary()
     first, second = parse("read x\nstore c"), parse("read y\nstore c")
     one, two = solve(analysis, first), solve(analysis, second)
-    assert cells(one).of("c") == {"x"}
-    assert cells(two).of("c") == {"y"}
+    assert one.filled(analysis.cells).of("c") == {"x"}
+    assert two.filled(analysis.cells).of("c") == {"y"}
     with pytest.raises(RuntimeError, match="inside solve"):
         analysis.cells.of("c")
 
@@ -631,7 +634,7 @@ def test_shared_unknowns_are_the_least_solution(drawn: tuple[Shape, list[TextNod
         assert results.reached(node) == (fact is not None)
         if fact is not None:
             assert results.before(node) == fact
-    for cell, fact in cells(results).items():
+    for cell, fact in results.filled(Summary().cells).items():
         assert fact == expected[cell]
 
 
