@@ -45,9 +45,10 @@ types: $(READY)
 	$(RUN) -m mypy
 
 bench: $(READY)
-	$(RUN) bench/bench.py
-	$(RUN) bench/race.py
-	PYTHONPATH=. $(RUN) bench/plan.py $(INSTANCES)
+	$(RUN) -m bench.bench
+	$(RUN) -m bench.peaks
+	$(RUN) -m bench.race
+	$(RUN) -m bench.plan $(INSTANCES)
 
 conformance: $(READY)
 	$(RUN) -m tests.conformance

@@ -1,13 +1,13 @@
 """What plans cost and how large they are, next to a greedy planner.
 
-    python bench/plan.py [FOLDER]
+    python -m bench.plan [FOLDER]
 
 `FOLDER` may have instances as CSV files with the columns `lower`, `upper` (exclusive) and
 `size`, whose capacity is the number in the name, as in `A.1048576.csv`.
 
 The greedy planner is the usual one of shared objects: largest first, each buffer into an
 object that is free for its lifetime, or on top of what is in the way there, or into a new
-object; the objects side by side.
+object; the objects side by side.  The pools are those of torch's inductor.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import sympy  # type: ignore[import-untyped]  # has no types
 import torch
 from attrs import define, field
-from torch import nn
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch._inductor.codegen import memory_planning
 
 import passes
+from bench.joint import training
 from examples.models import gpt2, resnet50
 from passes import Buffer
 from passes.planning.buffers import Sections
@@ -54,24 +56,29 @@ def shared_objects(given: list[Given]) -> int:
     return sum(found.size for found in objects)
 
 
-def training(model: nn.Module, *inputs: torch.Tensor) -> passes.Program:
-    """Forward and backward of a model in one graph."""
-    names = [name for name, _ in model.named_parameters()]
-    weights = [weight.detach() for weight in model.parameters()]
-    state = dict(model.named_buffers())
+class _Stub:
+    """What a pool asks of a buffer."""
 
-    def step(
-        weights: list[torch.Tensor], buffers: list[torch.Tensor], *inputs: torch.Tensor
-    ) -> object:
-        leaves = [weight.detach().requires_grad_() for weight in weights]
-        known = {**dict(zip(names, leaves, strict=True)), **dict(zip(state, buffers, strict=True))}
-        out = torch.func.functional_call(model, known, inputs)
-        found = getattr(out, "logits", out)
-        loss = found.float().square().mean()
-        return loss, torch.autograd.grad(loss, leaves, allow_unused=True)
+    size = ()
 
-    graph = make_fx(step, tracing_mode="fake")(weights, list(state.values()), *inputs)
-    return passes.load(graph, *weights, *state.values(), *inputs)
+    def get_layout(self) -> _Stub:
+        return self
+
+    def get_device(self) -> torch.device:
+        return torch.device("cpu")
+
+
+def inductor_pools(given: list[Given]) -> int:
+    """Bytes that inductor's pools need, asked in its order: largest first."""
+    sys.setrecursionlimit(1_000_000)  # they nest as deep as there are buffers
+    pools = memory_planning.AllocationPools()
+    for start, end, size in sorted(given, key=lambda b: (-b[2], b[0] - b[1])):
+        lifetime = memory_planning.LiveRange(start, end)
+        # Any: the stub has what is asked of a buffer of the code generator, and no more.
+        node: Any = _Stub()
+        pools.allocate(memory_planning.Allocation(node, lifetime, size, sympy.Integer(size)))
+    found = pools.device_to_pools.values()
+    return sum(pool.root.get_size_hint() for group in found for pool in group)
 
 
 def row(name: str, program: passes.Program) -> None:
@@ -86,14 +93,12 @@ def row(name: str, program: passes.Program) -> None:
         for slot in set(plan.slots.values())
     ]
     bound = sum(arena.lower_bound for arena in plan.arenas.values())
-    start = time.perf_counter()
-    greedy = shared_objects(given)
-    theirs = time.perf_counter() - start
-    print(
-        f"{len(given):7} {plan.nbytes / bound:8.4f} {statistics.median(times) * 1000:8.1f} ms"
-        f" {greedy / bound:8.4f} {theirs * 1000:8.1f} ms  {name}",
-        flush=True,
-    )
+    cells = [f"{plan.nbytes / bound:8.4f} {statistics.median(times) * 1000:8.1f} ms"]
+    for planner in (shared_objects, inductor_pools):
+        start = time.perf_counter()
+        found = planner(given)
+        cells.append(f"{found / bound:8.4f} {(time.perf_counter() - start) * 1000:8.1f} ms")
+    print(f"{len(given):7} {' '.join(cells)}  {name}", flush=True)
 
 
 def instances(folder: Path) -> None:
@@ -119,11 +124,14 @@ def instances(folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    print("buffers  /bound     time      greedy     time   program", flush=True)
+    print(
+        "buffers  /bound     time      greedy     time       pools     time   program", flush=True
+    )
     for name, make in (("GPT-2", gpt2), ("ResNet-50", resnet50)):
         model, inputs = make()
         row(f"{name}, inference", passes.load(model, *inputs))
-        row(f"{name}, training", training(model, *inputs))
+        graph, values = training(model, *inputs)
+        row(f"{name}, training", passes.load(graph, *values))
     for folder in arguments:
         instances(Path(folder))
 

@@ -1,6 +1,6 @@
 """Random plans with no room to spare, against a reference solver (OR-tools' CP-SAT).
 
-    python bench/tight.py [INSTANCES] [SECONDS]
+    python -m bench.tight [INSTANCES] [SECONDS]
 
 Half of the instances are rectangles of time and bytes cut into pieces, so that a plan without
 a gap exists; the others are random buffers and the lower bound as the capacity, for which there
