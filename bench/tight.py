@@ -2,10 +2,10 @@
 
     python -m bench.tight [INSTANCES] [SECONDS]
 
-Half of the instances are rectangles of time and bytes cut into pieces, so that a plan without
-a gap exists; the others are random buffers and the lower bound as the capacity, for which there
-may be a plan or not.  Both solvers get SECONDS (default 10) and one core.  What they find must
-agree wherever both finish, and our plans are checked apart from the planner.
+Three kinds in turn: a rectangle of time and bytes cut into pieces, so that a plan without a gap
+exists; buffers that fill every moment up to the capacity, for which there may be a plan or not;
+random buffers, with the lower bound as the capacity.  Both solvers get SECONDS (default 10) and
+one core.  What they find must agree wherever both finish, and our plans are checked here.
 """
 
 from __future__ import annotations
@@ -54,6 +54,24 @@ def cut(random: Random, pieces: int, duration: int, capacity: int) -> list[Given
 def _area(piece: tuple[int, int, int, int]) -> int:
     start, end, low, high = piece
     return (end - start) * (high - low)
+
+
+def fill(random: Random, duration: int, capacity: int) -> list[Given]:
+    """Buffers that are, at any moment, `capacity` bytes together."""
+    left = [capacity] * duration
+    given = []
+    while any(left):
+        moment = random.choice([number for number, room in enumerate(left) if room])
+        start, end = moment, moment + 1
+        while start > 0 and left[start - 1] and random.random() < 0.6:
+            start -= 1
+        while end < duration and left[end] and random.random() < 0.6:
+            end += 1
+        room = min(left[start:end])
+        size = room if room < capacity / 8 else random.randint(1, room)
+        left[start:end] = [before - size for before in left[start:end]]
+        given.append((start, end, size))
+    return given
 
 
 def scatter(random: Random, count: int, duration: int, largest: int) -> list[Given]:
@@ -126,15 +144,17 @@ def main(arguments: list[str]) -> None:
     count = int(arguments[0]) if arguments else 200
     limit = float(arguments[1]) if len(arguments) > 1 else 10.0
     random = Random(0)
-    tallies = {"cut": Tally(), "random": Tally()}
+    tallies = {"cut": Tally(), "filled": Tally(), "random": Tally()}
     for number in range(count):
-        kind = "cut" if number % 2 else "random"
-        if kind == "cut":
-            capacity = random.randint(20, 400)
-            given = cut(random, random.randint(8, 60), random.randint(10, 60), capacity)
-        else:
+        kind = list(tallies)[number % 3]
+        if kind == "random":
             given = scatter(random, random.randint(6, 40), random.randint(6, 40), 50)
-            capacity = load(given)
+        elif kind == "filled":
+            given = fill(random, random.randint(3, 12), random.randint(10, 100))
+        else:
+            height = random.randint(20, 400)
+            given = cut(random, random.randint(8, 60), random.randint(10, 60), height)
+        capacity = load(given)
         start = time.process_time()
         mine = ours(given, capacity, limit)
         middle = time.process_time()
