@@ -8,23 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from passes.alias import Aliases
 from passes.liveness import Liveness
 from passes.memory import Memory
+from passes.printing import size
 from passes.program import Op, OpKind, Program, Role
 from passes.storages import UNKNOWN, Storage
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 TOLD_ALIVE = 10
-
-
-def size(nbytes: int | None) -> str:
-    """Bytes as a person reads them, in powers of 1024."""
-    if nbytes is None:
-        return "? B"
-    amount = float(nbytes)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if amount < 1024 or unit == "TiB":
-            break
-        amount /= 1024
-    return f"{nbytes} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def header(program: Program) -> Iterator[str]:
