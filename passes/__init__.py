@@ -5,6 +5,7 @@
     passes.liveness(program)     what is alive before, after and while each op runs
     passes.memory(program)       bytes alive at each op, the peak, and who holds it
     passes.fits(model, inputs, budget="24 GiB")     whether it runs, or trains, in that
+    passes.cuda_memory(program)  the same in blocks of torch's allocator for CUDA
     passes.plan(program)         an offset for every storage, in one arena per device
     passes.run(MyAnalysis, program)
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from passes.alias import Aliases
 from passes.breakdown import Breakdown, Category
+from passes.cuda import CudaMemory
 from passes.errors import BudgetError, CaptureError, PlanError, ProgramError, TrustError
 from passes.fit import Fit, parse_budget
 from passes.liveness import LiveAtExit, Liveness, LiveRange
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNKNOWN", "Aliases", "Breakdown", "BudgetError", "Buffer", "CaptureError", "Category",
-    "Effects", "EffectsKnown", "Fit", "GraphAnalyser", "Layout", "LiveAtExit", "LiveRange",
-    "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Plan",
-    "PlanError", "Program", "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass",
-    "TensorType", "TrustError", "Value", "aliases", "compile_backend", "fits", "liveness", "load",
-    "load_training_step", "memory", "plan", "plan_buffers", "run",
+    "CudaMemory", "Effects", "EffectsKnown", "Fit", "GraphAnalyser", "Layout", "LiveAtExit",
+    "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op",
+    "Plan", "PlanError", "Program", "ProgramError", "Region", "Role", "Slot", "Storage",
+    "StorageClass", "TensorType", "TrustError", "Value", "aliases", "compile_backend",
+    "cuda_memory", "fits", "liveness", "load", "load_training_step", "memory", "plan",
+    "plan_buffers", "run",
 ]  # fmt: skip
 
 EffectsKnown = Literal["observed", "declared"]
@@ -208,6 +211,11 @@ def liveness(program: Program, live_at_exit: LiveAtExit = "outputs") -> Liveness
 def memory(program: Program) -> Memory:
     """How many bytes are alive at each op, and where the peak is."""
     return Memory.of(program)
+
+
+def cuda_memory(program: Program) -> CudaMemory:
+    """How many bytes torch's allocator for CUDA would hand out, and take from the device."""
+    return CudaMemory.of(program)
 
 
 def __getattr__(name: str) -> object:
