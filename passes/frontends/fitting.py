@@ -52,22 +52,21 @@ def program_to_fit(
     source: object,
     inputs: object,
     *,
-    loss: Loss,
-    optimizer: object,
-    targets: Sequence[object] | None,
-    zero_grad: Literal["set_to_none", "to_zero", "never"],
-    dtype: object,
+    train: bool = False,
+    loss: Loss = None,
+    optimizer: object = None,
+    targets: Sequence[object] | None = None,
+    zero_grad: Literal["set_to_none", "to_zero", "never"] = "set_to_none",
+    dtype: object = None,
 ) -> Program:
-    """The Program of a forward or, with an optimizer or a loss, of a training step.
-    See `passes.fits`."""
-    if isinstance(source, Program):
-        return source
-    call = made_on_meta(source, inputs)
+    """The Program of a forward or, to `train` or with an optimizer or a loss, of a training
+    step.  See `passes.fits`."""
     training = None
-    if loss is not None or optimizer is not None:
+    if train or loss is not None or optimizer is not None:
         training = Training(loss, optimizer_named(optimizer), targets, zero_grad)
+    call = made_on_meta(source, inputs)
     if not isinstance(call.model, nn.Module):
-        return _exported(call, training, dtype)
+        return _captured(call, training, dtype)
     if dtype is not None:
         call, training = cast_to(call, dtype_named(dtype), training)
     if training is None:
@@ -119,7 +118,7 @@ def as_call(made: object, inputs: object = None) -> Call:
 
 def made_on_meta(source: object, inputs: object) -> Call:
     """The call that is meant; a function that makes the model is called."""
-    if isinstance(source, (nn.Module, ExportedProgram)):
+    if isinstance(source, (nn.Module, ExportedProgram, Program)):
         return as_call(source, inputs)
     if not callable(source):
         raise CaptureError(
@@ -249,12 +248,16 @@ def _to_meta(leaf: object) -> object:
     return leaf.to("meta") if isinstance(leaf, torch.Tensor) else leaf
 
 
-def _exported(call: Call, training: Training | None, dtype: object) -> Program:
-    """Of a source that is a graph already."""
+def _captured(call: Call, training: Training | None, dtype: object) -> Program:
+    """Of what is a graph already."""
     if training is not None or dtype is not None:
         what = "trained" if training is not None else "cast"
         raise CaptureError(
             f"a {type(call.model).__qualname__} cannot be {what}: give the nn.Module that it was "
             "made from"
         )
-    return load(call.model, call.args, call.kwargs, trust=False)
+    if not isinstance(call.model, Program):
+        return load(call.model, call.args, call.kwargs, trust=False)
+    if call.args or call.kwargs:
+        raise CaptureError("a Program has its inputs already: give none")
+    return call.model
