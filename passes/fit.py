@@ -17,7 +17,7 @@ from attrs import define
 from passes.breakdown import Category, Holding
 from passes.errors import BudgetError
 from passes.memory import Memory
-from passes.printing import size
+from passes.printing import place, size
 from passes.program import Op, Program
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
@@ -115,9 +115,10 @@ class Fit:
         if op is not None:
             phase = f", {op.phase}" if op.phase else ""
             yield f"  at op {op.index} of {len(self.program.all_ops)}{phase}: {op.call}"
-            place = [f"module {op.module}"] if op.module else []
-            place += [op.source] if op.source else []
-            yield from (f"    {line}" for line in place)
+            if op.module:
+                yield f"    module {op.module}"
+            if op.source:
+                yield f"    {place(op)}"
         for category, nbytes in self.by_category.items():
             if nbytes:
                 yield f"  {size(nbytes):>10}  {category.value}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,11 @@ def size(nbytes: int | None) -> str:
             break
         amount /= 1024
     return f"{nbytes} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def place(op: Op) -> str:
+    """The op's source line, its file relative to where the reader stands."""
+    return op.source.removeprefix(os.getcwd() + os.sep)
 
 
 def op_lines(ops: tuple[Op, ...], indent: str) -> Iterator[str]:
