@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeCopyMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError
+from passes.frontends.kernels import FakeMode
 from passes.program import TensorType
 
 Copied = TypeVar("Copied")
@@ -138,7 +139,7 @@ class World:
     """
 
     def __init__(self, device: torch.device | None = None, data_decides: bool = True) -> None:
-        self.mode = FakeTensorMode(
+        self.mode = FakeMode(
             allow_non_fake_inputs=False,
             shape_env=Undeciding() if data_decides else None,
             static_shapes=True,
