@@ -20,7 +20,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeCopyMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._python_dispatch import (
+    _disable_current_modes,
+    is_traceable_wrapper_subclass,
+)
 from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError
@@ -169,6 +172,9 @@ class World:
             raise CaptureError(
                 "a parameter is lazy and has no shape yet: call the model once, then load it"
             )
+        is_wrapper: bool = is_traceable_wrapper_subclass(real)
+        if is_wrapper:  # as a parameter, too
+            raise CaptureError(_subclass(real))
         self._refuse_overlap(real)
 
     def _refuse_overlap(self, real: torch.Tensor) -> None:
@@ -198,10 +204,7 @@ class World:
         if type(real) not in (torch.Tensor, nn.Parameter, nn.Buffer) and not isinstance(
             real, nn.Parameter
         ):
-            raise CaptureError(
-                f"a {type(real).__qualname__} is among the inputs or the state; tensor "
-                "subclasses wrap other tensors, and analysis needs plain ones"
-            )
+            raise CaptureError(_subclass(real))
         try:
             return self.mode.from_tensor(real, static_shapes=True)
         except Exception as error:
@@ -327,6 +330,13 @@ class World:
     def apart(self, tensor: torch.Tensor) -> torch.Tensor:
         """A fake of the type of a tensor of another fake world, with its own storage."""
         return self.like(self._from_meta(tensor))
+
+
+def _subclass(tensor: torch.Tensor) -> str:
+    return (
+        f"a {type(tensor).__qualname__} is among the inputs or the state; tensor subclasses wrap "
+        "other tensors, and analysis needs plain ones"
+    )
 
 
 def module_tensors(module: nn.Module) -> Mapping[str, torch.Tensor]:

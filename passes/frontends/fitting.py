@@ -15,6 +15,7 @@ import torch
 from attrs import evolve, frozen
 from torch import nn
 from torch.export import ExportedProgram
+from torch.jit import ScriptModule
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -67,6 +68,7 @@ def program_to_fit(
     call = made_on_meta(source, inputs)
     if not isinstance(call.model, nn.Module):
         return _captured(call, training, dtype)
+    _refuse_compiled(call.model)
     if dtype is not None:
         call, training = cast_to(call, dtype_named(dtype), training)
     if training is None:
@@ -223,6 +225,19 @@ def cast_to(
         training = evolve(training, loss=copied, targets=targets)
     args, kwargs = world.inputs(list(call.args)), world.inputs(dict(call.kwargs))
     return Call(world.module(model), args, kwargs), training
+
+
+def _refuse_compiled(model: nn.Module) -> None:
+    """Raise for what holds tensors that Python does not see."""
+    for name, module in model.named_modules():
+        kinds = [type(module), *map(type, vars(module).values())]
+        found = [kind for kind in kinds if issubclass(kind, (ScriptModule, torch.ScriptObject))]
+        if found:
+            where = f"module {name} of the model" if name else "the model"
+            raise CaptureError(
+                f"{where} is compiled or quantized ({found[0].__qualname__}), and its tensors "
+                "cannot be counted: give the nn.Module that it was made from"
+            )
 
 
 def _forward(call: Call, can_export: bool) -> Program:

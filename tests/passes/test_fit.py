@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import resource
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
 from torch import Tensor, nn, optim
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.two_tensor import TwoTensor
 
 import passes
 from passes import BudgetError, Category, Fit, ProgramError
@@ -266,7 +269,7 @@ class _Mixed(nn.Module):
 
     def forward(self, x: Tensor, shift: Tensor) -> Tensor:
         x = self.second(self.norm(self.first(x))) * self.frequencies + shift[:, None]
-        out: Tensor = self.recurrent(x[None])[0]
+        out: Tensor = self.recurrent(x[None, :2])[0]
         return out
 
 
@@ -315,6 +318,21 @@ class _Labelled(nn.Module):
         return {"loss": x.sum(), "logits": x}
 
 
+def _holding(tensor: Tensor) -> nn.Module:
+    model = _mlp()
+    model.held = nn.Parameter(tensor, requires_grad=False)
+    return model
+
+
+def _quantized() -> nn.Module:
+    quantize: Any = torch.ao.quantization.quantize_dynamic
+    found: nn.Module = quantize(_mlp(), {nn.Linear})
+    return found
+
+
+_twice: Callable[..., Tensor] = TwoTensor
+
+
 def _reads_data() -> nn.Module:
     return nn.Linear(int(torch.ones(8).sum().item()), 4)
 
@@ -324,6 +342,10 @@ def _reads_data() -> nn.Module:
     [
         (lambda: _fits(_Counting()), "size is not known before the run: nonzero"),
         (lambda: _fits(_Sparse()), "table"),
+        (lambda: _fits(_holding(torch.eye(4).to_sparse_csr())), "held"),
+        (lambda: _fits(_holding(_twice(X, X))), "a TwoTensor is among"),
+        (lambda: _fits(torch.jit.script(_mlp())), "RecursiveScriptModule"),
+        (lambda: _fits(_quantized()), "module 0._packed_params.*quantized"),
         (lambda: _fits(_reads_data), "fails on the meta device"),
         (lambda: _fits(lambda: 3), "cannot ask whether a int fits|give an nn.Module"),
         (lambda: _fits("model.pt2"), "cannot ask whether a str fits"),
@@ -378,3 +400,26 @@ def test_a_person_can_read_it() -> None:
     assert "     2.0 KiB  addmm  temporary  0" in lines
     assert str(_fits()).startswith("Sequential fits: needs 6.1 KiB of 1.0 GiB")
     assert repr(fit) == "<Fit of Sequential: 6288 of 4096 bytes>"
+
+
+@pytest.mark.slow
+def test_a_model_of_seventy_billion_parameters() -> None:
+    """Asked of eighty layers in less than a minute, in the memory of a laptop."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        num_hidden_layers=80, hidden_size=8192, num_attention_heads=64, num_key_value_heads=8,
+        intermediate_size=28672, vocab_size=32000,
+    )  # fmt: skip
+    ids = torch.zeros(1, 128, dtype=torch.long)
+    start = time.process_time()
+    fit = passes.fits(
+        lambda: LlamaForCausalLM(config).eval(), (ids,), budget="80 GB", dtype="bfloat16"
+    )
+    assert time.process_time() - start < 60
+    assert not fit
+    layer = 2 * 8192**2 + 2 * 8192 * 1024 + 3 * 8192 * 28672 + 2 * 8192
+    assert fit.by_category[Category.PARAMETER] == 2 * (80 * layer + 2 * 32000 * 8192 + 8192)
+    cache = 80 * 2 * 1024 * 128 * 2
+    assert fit.by_category[Category.OUTPUT] <= cache
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 * KIB**2
