@@ -4,6 +4,8 @@
     passes.aliases(program)      storage classes: who shares memory, who writes it
     passes.liveness(program)     what is alive before, after and while each op runs
     passes.memory(program)       bytes alive at each op, the peak, and who holds it
+    passes.fits(model, inputs, budget="24 GiB")     whether it runs, or trains, in that
+    passes.cuda_memory(program)  the same in blocks of torch's allocator for CUDA
     passes.plan(program)         an offset for every storage, in one arena per device
     passes.run(MyAnalysis, program)
 
@@ -19,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from passes.alias import Aliases
 from passes.breakdown import Breakdown, Category
-from passes.errors import CaptureError, PlanError, ProgramError, TrustError
+from passes.cuda import CudaMemory
+from passes.errors import BudgetError, CaptureError, PlanError, ProgramError, TrustError
+from passes.fit import Fit, parse_budget
 from passes.liveness import LiveAtExit, Liveness, LiveRange
 from passes.memory import Memory
 from passes.plan import Plan, Slot, plan
@@ -36,12 +40,13 @@ if TYPE_CHECKING:
     from passes.frontends.tracer import Tracer as Tracer
 
 __all__ = [
-    "UNKNOWN", "Aliases", "Breakdown", "Buffer", "CaptureError", "Category", "Effects",
-    "EffectsKnown", "GraphAnalyser", "Layout", "LiveAtExit", "LiveRange", "LiveStage",
-    "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Plan", "PlanError",
-    "Program", "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass", "TensorType",
-    "TrustError", "Value", "aliases", "compile_backend", "liveness", "load",
-    "load_training_step", "memory", "plan", "plan_buffers", "run",
+    "UNKNOWN", "Aliases", "Breakdown", "BudgetError", "Buffer", "CaptureError", "Category",
+    "CudaMemory", "Effects", "EffectsKnown", "Fit", "GraphAnalyser", "Layout", "LiveAtExit",
+    "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op",
+    "Plan", "PlanError", "Program", "ProgramError", "Region", "Role", "Slot", "Storage",
+    "StorageClass", "TensorType", "TrustError", "Value", "aliases", "compile_backend",
+    "cuda_memory", "fits", "liveness", "load", "load_training_step", "memory", "plan",
+    "plan_buffers", "run",
 ]  # fmt: skip
 
 EffectsKnown = Literal["observed", "declared"]
@@ -146,6 +151,48 @@ def compile_backend(
     return backend
 
 
+def fits(
+    model: object,
+    inputs: object = None,
+    *,
+    budget: str | int,
+    optimizer: object = None,
+    loss: Callable[..., Any] | None = None,
+    targets: Sequence[object] | None = None,
+    zero_grad: Literal["set_to_none", "to_zero", "never"] = "set_to_none",
+    dtype: object = None,
+) -> Fit:
+    """Whether a model runs, or trains, within a budget of memory.
+
+    `model` is an `nn.Module`, on the meta device if it should not be allocated; a function
+    that makes it, and maybe its inputs, as `(model, inputs)`, and is called under the meta
+    device; a `torch.export.ExportedProgram`; or a Program.  `inputs` are a mapping by name, a
+    tuple or list by position, or one input.  Their values are not read.
+
+    `budget` is a text such as `"24 GiB"` or `"24GB"`, or an int of bytes.  With an `optimizer`
+    or a `loss` it is of one training step, after the optimizer has made its state: the
+    optimizer is one, its class, a function of parameters, or its name in `torch.optim`, such
+    as `"adamw"`; `loss`, `targets` and `zero_grad` are as for `load_training_step`.  Without,
+    it is of the forward under `torch.no_grad()`.  `dtype`, or its name, is what `model.to`
+    casts the model to first, and its inputs.
+
+    Nothing is computed or allocated, and nothing of yours is changed.  The meta device stands
+    for the CPU.  Raises `BudgetError` for a budget that is none and for sizes that only a run
+    decides, `CaptureError` for what cannot be captured.
+    """
+    nbytes = parse_budget(budget)
+    program: Program = _frontend("fitting").program_to_fit(
+        model,
+        inputs,
+        loss=loss,
+        optimizer=optimizer,
+        targets=targets,
+        zero_grad=zero_grad,
+        dtype=dtype,
+    )
+    return Fit.of(Memory.of(program), nbytes)
+
+
 def aliases(program: Program) -> Aliases:
     """Which storages values are, and who writes them."""
     return Aliases.of(program)
@@ -164,6 +211,11 @@ def liveness(program: Program, live_at_exit: LiveAtExit = "outputs") -> Liveness
 def memory(program: Program) -> Memory:
     """How many bytes are alive at each op, and where the peak is."""
     return Memory.of(program)
+
+
+def cuda_memory(program: Program) -> CudaMemory:
+    """How many bytes torch's allocator for CUDA would hand out, and take from the device."""
+    return CudaMemory.of(program)
 
 
 def __getattr__(name: str) -> object:

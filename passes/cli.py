@@ -2,9 +2,11 @@
 
     dataflow show MODEL      the program, with what lives and dies at each op
     dataflow memory MODEL    the peak, where it is, what is alive there, the timeline
+    dataflow memory MODEL --train --optimizer adamw --budget 24GiB      does it fit?
 
 MODEL is a .pt2 file, or module:factory where factory() returns (model, inputs) or
-(model, args, kwargs).  Exit status 0, or 2 with a message that says what to do.
+(model, args, kwargs).  Exit status 0; 1 if a budget is not enough; 2 with a message that says
+what to do.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import passes
+from passes import cli_fit
 from passes.errors import CaptureError, ProgramError
+from passes.named import A_FACTORY, called, function_named, is_file
 from passes.program import Program
 from passes.report import data, text
 
@@ -31,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         with _progress(f"analysing {arguments.model}"):
-            program = _load(arguments.model, arguments.trust)
-            lines = _REPORTS[arguments.command, arguments.json](program)
+            status, lines = _answer(arguments)
             output = "\n".join(lines)
     except ProgramError as error:
         print(f"dataflow: {error}", file=sys.stderr)
@@ -43,7 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return status
+
+
+def _answer(arguments: argparse.Namespace) -> tuple[int, Iterable[str]]:
+    """Exit status and report."""
+    if not cli_fit.are_used(arguments):
+        program = _load(arguments.model, arguments.trust)
+        return 0, _REPORTS[arguments.command, arguments.json](program)
+    found = cli_fit.answer(arguments)
+    if isinstance(found, passes.Memory):
+        return 0, _REPORTS["memory", arguments.json](found.program)
+    return int(not found), _as_json(data.fit(found)) if arguments.json else [str(found)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
             help="let torch read the .pt2 file, though its reader may unpickle and so run code",
         )
         command.add_argument("--json", action="store_true", help="write JSON for programs")
+        if name == "memory":
+            cli_fit.add_options(command)
     return parser
 
 
@@ -83,15 +98,9 @@ _REPORTS: Mapping[tuple[str, bool], Callable[[Program], Iterable[str]]] = {
 
 
 def _load(model: str, trust: bool) -> Program:
-    if model.endswith(".pt2") or os.path.exists(model):
+    if is_file(model):
         return passes.load(model, trust=trust)
-    module_name, colon, factory_name = model.partition(":")
-    if not colon or not module_name or not factory_name:
-        raise CaptureError(
-            f"there is no file {model!r}, and it is not module:factory, such as "
-            "examples.models:gpt2"
-        )
-    made = _call_factory(module_name, factory_name)
+    made = called(function_named(model, A_FACTORY), model)
     if not isinstance(made, tuple) or len(made) not in (2, 3):
         raise CaptureError(
             f"{model} should return (model, inputs) or (model, args, kwargs), and returned a "
@@ -106,28 +115,6 @@ def _load(model: str, trust: bool) -> Program:
     if not isinstance(inputs, (tuple, list)):
         inputs = (inputs,)
     return passes.load(source, *inputs, trust=trust, **kwargs)
-
-
-def _call_factory(module_name: str, factory_name: str) -> object:
-    """What the factory returns.  The user named it, so its module is imported."""
-    sys.path.insert(0, os.getcwd())
-    try:
-        module = import_module(module_name)
-    except Exception as error:
-        raise CaptureError(
-            f"cannot import {module_name}: {type(error).__name__}: {error} "
-            f"(looked in {os.getcwd()} and the environment)"
-        ) from error
-    factory = getattr(module, factory_name, None)
-    if not callable(factory):
-        raise CaptureError(f"{module_name} has no function {factory_name}")
-    try:
-        result: object = factory()
-    except Exception as error:
-        raise CaptureError(
-            f"{module_name}:{factory_name}() raised {type(error).__name__}: {error}"
-        ) from error
-    return result
 
 
 @contextmanager

@@ -17,3 +17,7 @@ class TrustError(ProgramError):
 
 class PlanError(ProgramError):
     """There is no plan, none was found, or what was asked for cannot be planned."""
+
+
+class BudgetError(ProgramError, ValueError):
+    """What was given as a budget is none, or no budget can be compared with the bytes."""

@@ -1,7 +1,8 @@
-"""A program as text, one op a line."""
+"""A program as text, one op a line; bytes as text."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,23 @@ from passes.effects import AliasOf, OneOf, Origin, ResultEffect
 
 if TYPE_CHECKING:
     from passes.program import Op
+
+
+def size(nbytes: int | None) -> str:
+    """Bytes as a person reads them, in powers of 1024."""
+    if nbytes is None:
+        return "? B"
+    amount = float(nbytes)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
+            break
+        amount /= 1024
+    return f"{nbytes} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def place(op: Op) -> str:
+    """The op's source line, its file relative to where the reader stands."""
+    return op.source.removeprefix(os.getcwd() + os.sep)
 
 
 def op_lines(ops: tuple[Op, ...], indent: str) -> Iterator[str]:

@@ -193,7 +193,8 @@ def test_every_json_field_has_its_line() -> None:
     told = {
         name for row in re.findall(r"^\| (`.*?) \|", tables, re.M) for name in row.split("`")[1::2]
     }
-    answers = [data.show(program), data.memory(passes.memory(program))]
+    fit = passes.Fit.of(passes.memory(program), "1 KiB")
+    answers = [data.show(program), data.fit(fit)]
     assert told == rest | {name for answer in answers for name in answer}
 
 

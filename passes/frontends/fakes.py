@@ -17,13 +17,17 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeCopyMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._python_dispatch import (
+    _disable_current_modes,
+    is_traceable_wrapper_subclass,
+)
 from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError
+from passes.frontends.kernels import FakeMode
 from passes.program import TensorType
 
 Copied = TypeVar("Copied")
@@ -138,7 +142,7 @@ class World:
     """
 
     def __init__(self, device: torch.device | None = None, data_decides: bool = True) -> None:
-        self.mode = FakeTensorMode(
+        self.mode = FakeMode(
             allow_non_fake_inputs=False,
             shape_env=Undeciding() if data_decides else None,
             static_shapes=True,
@@ -168,6 +172,9 @@ class World:
             raise CaptureError(
                 "a parameter is lazy and has no shape yet: call the model once, then load it"
             )
+        is_wrapper: bool = is_traceable_wrapper_subclass(real)
+        if is_wrapper:  # as a parameter, too
+            raise CaptureError(_subclass(real))
         self._refuse_overlap(real)
 
     def _refuse_overlap(self, real: torch.Tensor) -> None:
@@ -197,10 +204,7 @@ class World:
         if type(real) not in (torch.Tensor, nn.Parameter, nn.Buffer) and not isinstance(
             real, nn.Parameter
         ):
-            raise CaptureError(
-                f"a {type(real).__qualname__} is among the inputs or the state; tensor "
-                "subclasses wrap other tensors, and analysis needs plain ones"
-            )
+            raise CaptureError(_subclass(real))
         try:
             return self.mode.from_tensor(real, static_shapes=True)
         except Exception as error:
@@ -326,6 +330,13 @@ class World:
     def apart(self, tensor: torch.Tensor) -> torch.Tensor:
         """A fake of the type of a tensor of another fake world, with its own storage."""
         return self.like(self._from_meta(tensor))
+
+
+def _subclass(tensor: torch.Tensor) -> str:
+    return (
+        f"a {type(tensor).__qualname__} is among the inputs or the state; tensor subclasses wrap "
+        "other tensors, and analysis needs plain ones"
+    )
 
 
 def module_tensors(module: nn.Module) -> Mapping[str, torch.Tensor]:

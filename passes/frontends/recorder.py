@@ -82,6 +82,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # Weak: autograd keeps a gradient as it is only if nobody else holds it.
         self._nodes = WeakTensorKeyDictionary()
         self._adopted: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by id of the fake
+        self._entries: list[torch.Tensor] = []
         self._places: dict[int, Place] = {}  # by autograd's sequence number
 
     def run(self, function: Callable[[], None]) -> None:
@@ -95,6 +96,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         """A tensor that exists before the first call, as a placeholder."""
         identifier = re.sub(r"\W", "_", name)
         self._nodes[fake] = self.graph.placeholder(re.sub(r"^(\d)", r"_\1", identifier))
+        self._entries.append(fake)
 
     def node(self, tensor: torch.Tensor) -> fx.Node:
         """The node that a tensor is the result of."""
@@ -111,6 +113,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def is_known(self, tensor: torch.Tensor) -> bool:
         """Whether the tensor came in as an entry, or by a recorded call."""
         return tensor in self._nodes
+
+    def made(self) -> list[torch.Tensor]:
+        """The results of recorded calls that somebody still holds, in the order of the calls."""
+        known = set(map(id, self._entries))
+        nodes: Any = self._nodes
+        held = {n: t for t, n in nodes.items() if id(t) not in known}
+        return [held[n] for n in self.graph.nodes if n.op == "call_function" and n in held]
 
     def fake(self, real: torch.Tensor) -> torch.Tensor:
         """The fake of a tensor; this world's own fakes are returned as they are."""

@@ -51,6 +51,7 @@ class Step:
     targets: Any
     zero_grad: ZeroGrad
     result: torch.Tensor | None = field(default=None, init=False)
+    minimised: str = field(default="", init=False)
 
     def run(self, recorder: Recorder, update: bool = True) -> None:
         """Run it under a recorder that is active."""
@@ -58,7 +59,7 @@ class Step:
         self.zero()
         recorder.phase = "forward"
         outputs = self.model(*self.args, **self.kwargs)
-        self.result = _scalar(self.loss, outputs, self.targets)
+        self.result, self.minimised = _scalar(self.loss, outputs, self.targets)
         recorder.phase = "backward"
         self.result.backward()  # type: ignore[no-untyped-call]  # torch's own
         recorder.phase = "update"
@@ -79,8 +80,12 @@ def load_training_step(
     keywords: Mapping[str, object],
     targets: Sequence[object] | None,
     zero_grad: ZeroGrad,
+    device: torch.device | None = None,
 ) -> Program:
-    """The Program of one training step.  See `passes.load_training_step`."""
+    """The Program of one training step.  See `passes.load_training_step`.
+
+    `device` stands for the meta device.  By default a model on the meta device stays there.
+    """
     if not isinstance(model, nn.Module):
         raise CaptureError(f"a training step needs an nn.Module, not a {type(model).__qualname__}")
     if zero_grad not in ("set_to_none", "to_zero", "never"):
@@ -90,7 +95,7 @@ def load_training_step(
     roots = {"": model} | ({"loss.": loss} if isinstance(loss, nn.Module) else {})
     tensors = [tensor for root in roots.values() for tensor in module_tensors(root).values()]
     _refuse_hooks(roots)
-    device = device_for((inputs, keywords, targets), tensors)
+    device = device or device_for((inputs, keywords, targets), tensors)
 
     world = World(device, data_decides=False)
     sources = Sources(world)
@@ -150,7 +155,7 @@ def load_training_step(
         name=type(model).__name__,
         capture="a training step on fake tensors",
         sharing=FROM_EXAMPLES,
-        notes=list(_notes(model, recorder)),
+        notes=list(_notes(model, recorder, step)),
         phases=recorder.phases,
         kept=[(number, one.role, one.name) for number, one in enumerate(left, 1)],
     )
@@ -186,15 +191,17 @@ def _split(loss: Loss, inputs: Sequence[object]) -> tuple[Sequence[object], Sequ
     return inputs[:place], inputs[place:]
 
 
-def _scalar(loss: Loss, outputs: object, targets: Sequence[object]) -> torch.Tensor:
-    """The number to minimise."""
+def _scalar(loss: Loss, outputs: object, targets: Sequence[object]) -> tuple[torch.Tensor, str]:
+    """The number to minimise, and what it is."""
     found: object
     if loss is not None:
         found, whose = loss(outputs, *targets), "the loss"
     elif isinstance(outputs, Mapping):
         found, whose = outputs.get("loss"), "the model's output 'loss'"
+    elif hasattr(outputs, "loss"):
+        found, whose = outputs.loss, "the model's output .loss"
     else:
-        found, whose = getattr(outputs, "loss", outputs), "the model's output"
+        found, whose = outputs, "the model's output"
     if not isinstance(found, torch.Tensor) or found.numel() != 1:
         shown = f"of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else found
         raise CaptureError(
@@ -203,7 +210,7 @@ def _scalar(loss: Loss, outputs: object, targets: Sequence[object]) -> torch.Ten
         )
     if not found.requires_grad:
         raise CaptureError(f"{whose} does not depend on a parameter that requires a gradient")
-    return found
+    return found, whose
 
 
 def _prepare(
@@ -270,7 +277,9 @@ def _is_recurrent(model: nn.Module) -> bool:
     return any(isinstance(module, nn.LSTM) for module in model.modules())
 
 
-def _notes(model: nn.Module, recorder: Recorder) -> Iterator[str]:
+def _notes(model: nn.Module, recorder: Recorder, step: Step) -> Iterator[str]:
+    if step.loss is None:
+        yield f"minimised is {step.minimised}, since no loss was given"
     if not model.training:
         yield "the model is in eval mode: model.train() first, if this is how it is trained"
     if _is_recurrent(model):

@@ -6,6 +6,7 @@ Fields keep their names and meanings between versions; new ones may be added.
 from __future__ import annotations
 
 from passes.alias import Aliases
+from passes.fit import Fit
 from passes.liveness import Liveness
 from passes.memory import Memory
 from passes.program import Op, Program
@@ -55,6 +56,18 @@ def memory(result: Memory) -> dict[str, object]:
         "timeline": list(result.timeline),
         "unsized": [storage.name for storage in result.unsized],
         "temporaries_counted": False,
+    }
+
+
+def fit(result: Fit) -> dict[str, object]:
+    """`memory`, whether it fits, and what is needed in all, in bytes."""
+    return {
+        **memory(result.memory),
+        "fits": result.fits,
+        "budget": result.budget,
+        "needed": result.needed,
+        "margin": result.margin,
+        "by_category": {category.value: n for category, n in result.by_category.items()},
     }
 
 

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from passes.alias import Aliases
 from passes.liveness import Liveness
 from passes.memory import Memory
+from passes.printing import place, size
 from passes.program import Op, OpKind, Program, Role
 from passes.storages import UNKNOWN, Storage
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 TOLD_ALIVE = 10
-
-
-def size(nbytes: int | None) -> str:
-    """Bytes as a person reads them, in powers of 1024."""
-    if nbytes is None:
-        return "? B"
-    amount = float(nbytes)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if amount < 1024 or unit == "TiB":
-            break
-        amount /= 1024
-    return f"{nbytes} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def header(program: Program) -> Iterator[str]:
@@ -107,7 +95,7 @@ def memory(result: Memory) -> Iterator[str]:
     if op.module:
         yield f"      module {op.module}"
     if op.source:
-        yield f"      {_place(op)}"
+        yield f"      {place(op)}"
     figures = ", ".join(
         f"{_PLURAL[role]} {size(nbytes)}"
         for role, nbytes in result.entry_bytes.items()
@@ -145,12 +133,7 @@ def _where(storage: Storage) -> str:
     """The module and line that allocate a storage."""
     if storage.op is None:
         return ""
-    return storage.op.module or _place(storage.op)
-
-
-def _place(op: Op) -> str:
-    """The op's source line, its file relative to where the reader stands."""
-    return op.source.removeprefix(os.getcwd() + os.sep)
+    return storage.op.module or place(storage.op)
 
 
 def plot(levels: Sequence[int], width: int = 72, height: int = 6) -> Iterator[str]:

@@ -127,6 +127,14 @@ def qwen2() -> StepCase:
 
 
 @_step
+def mixtral() -> StepCase:  # experts, in one product of groups
+    more: Any = {"num_hidden_layers": 2, "num_key_value_heads": 1, "num_local_experts": 4}
+    return _language(
+        "MixtralForCausalLM", "MixtralConfig", asks=True, **_SMALL, **more, use_cache=False
+    )
+
+
+@_step
 def gpt_neox() -> StepCase:
     more: Any = {"num_hidden_layers": 3, "use_cache": False}
     return _language("GPTNeoXForCausalLM", "GPTNeoXConfig", optim.Adam, True, **_SMALL, **more)

@@ -114,3 +114,119 @@ def test_progress_goes_to_stderr_and_only_when_it_takes_long(
     with _progress("working", patience=5):
         pass
     assert capsys.readouterr().err == ""
+
+
+# ------------------------------------------------------------------------------ does it fit
+
+
+def _write(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> str:
+    (folder / f"{name}.py").write_text(
+        """\
+import torch
+from torch import nn
+
+class Scored(nn.Linear):
+    def forward(self, x):
+        return {"loss": super().forward(x).square().mean()}
+
+def large():  # 16 GiB
+    return nn.Linear(1 << 16, 1 << 16, bias=False), torch.rand(1, 1 << 16)
+
+def small():
+    return nn.Linear(8, 4), (torch.rand(2, 8), torch.tensor([0, 1]))
+
+def alone():
+    return nn.Linear(8, 4), torch.rand(2, 8)
+
+def scored():
+    return Scored(8, 4), (), {"x": torch.rand(2, 8)}
+
+def reads():
+    return nn.Linear(int(torch.ones(8).sum().item()), 4), torch.rand(2, 8)
+""",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(folder)
+    return name
+
+
+def test_a_budget_decides_the_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = _write(tmp_path, monkeypatch, "cli_budget")
+    assert main(["memory", f"{name}:large", "--budget", "24GiB"]) == 0
+    assert capsys.readouterr().out.startswith("Linear fits: needs 16.0 GiB of 24.0 GiB")
+    assert main(["memory", f"{name}:large", "--budget", "24GiB", "--dtype", "float64"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("Linear does not fit: needs 32.0 GiB of 24.0 GiB, 8.0 GiB are missing")
+    assert "aten." in out.splitlines()[1]
+    assert main(["memory", f"{name}:large", "--budget", "24GiB", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["fits"] is True
+    assert answer["needed"] == sum(answer["by_category"].values()) == 4 * 2**32 + 2 * 4 * 2**16
+    assert answer["margin"] == answer["budget"] - answer["needed"]
+
+
+def test_training_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = _write(tmp_path, monkeypatch, "cli_train")
+    step = ["memory", f"{name}:scored", "--train"]
+    assert main([*step, "--optimizer", "adamw", "--budget", "1 MiB"]) == 0
+    out = capsys.readouterr().out
+    assert "minimised is the model's output 'loss', since no loss was given" in out
+    assert " state" in out
+    assert main([*step, "--budget", "1 MiB"]) == 0  # no update
+    assert " state" not in capsys.readouterr().out
+    assert main([*step, "--optimizer", "adamw"]) == 0  # no budget: what is needed
+    assert "optimizer state 296 B" in capsys.readouterr().out
+    loss = ["--loss", "torch.nn.functional:cross_entropy"]
+    assert main(["memory", f"{name}:small", *loss, "--budget", "1 MiB"]) == 0
+    assert " gradient" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["alone", "--budget", "24 apples"], "is no amount of memory"),
+        (["alone", "--budget", ""], "is no amount of memory"),
+        (["alone", "--train"], "Give a loss"),
+        (["small", "--train"], "cannot be called with these inputs"),
+        (["alone", "--loss", "nothing"], "it is not module:function, such as torch.nn"),
+        (["alone", "--optimizer", "adamx"], "known by name are"),
+        (["alone", "--dtype", "int8"], "floating dtype"),
+        (["reads", "--budget", "1MiB"], "fails on the meta device"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_budget(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    factory, *rest = options
+    name = _write(tmp_path, monkeypatch, "cli_refused")
+    assert main(["memory", f"{name}:{factory}", *rest]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_a_factory_that_reads_data_is_called_as_it_is_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = _write(tmp_path, monkeypatch, "cli_real")
+    assert main(["memory", f"{name}:reads", "--budget", "1MiB", "--real"]) == 0
+    assert "Linear fits" in capsys.readouterr().out
+
+
+def test_a_file_may_be_compared_with_a_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "linear.pt2"
+    torch.export.save(torch.export.export(nn.Linear(4, 4), (torch.rand(2, 4),)), path)
+    assert main(["memory", str(path), "--trust", "--budget", "100 B"]) == 1
+    assert "Linear does not fit: needs 144 B of 100 B" in capsys.readouterr().out
+    assert main(["memory", str(path), "--trust", "--budget", "1 kB", "--train"]) == 2
+    assert "cannot be trained" in capsys.readouterr().err

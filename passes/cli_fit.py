@@ -1,0 +1,67 @@
+"""The options of `dataflow memory` that ask of a model as it runs or trains, and if it fits."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from typing import Any
+
+import passes
+from passes.fit import parse_budget
+from passes.named import A_FACTORY, A_LOSS, called, function_named, is_file
+from passes.program import Program
+
+_OPTIONS = ("budget", "train", "optimizer", "loss", "dtype", "real")
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add them to the parser of a command."""
+    group = command.add_argument_group(
+        "as it runs or trains",
+        "With one of these, factory() is called under torch's meta device, so that nothing is "
+        "allocated, and counted is the forward as it runs without gradients, or a training step.",
+    )
+    group.add_argument("--budget", metavar="SIZE", help="does it fit? such as 24GiB or 80GB")
+    group.add_argument("--train", action="store_true", help="a training step, not the forward")
+    group.add_argument("--optimizer", metavar="NAME", help="with its update, such as adamw")
+    group.add_argument(
+        "--loss",
+        metavar="MODULE:FUNCTION",
+        help="of the model's output and the last inputs; without, the output is it or has it",
+    )
+    group.add_argument("--dtype", metavar="NAME", help="cast the model first, such as bfloat16")
+    group.add_argument(
+        "--real", action="store_true", help="call factory() as it is, though it may allocate"
+    )
+
+
+def are_used(arguments: argparse.Namespace) -> bool:
+    """Whether any of the options was given."""
+    return any(getattr(arguments, name, None) not in (None, False) for name in _OPTIONS)
+
+
+def answer(arguments: argparse.Namespace) -> passes.Fit | passes.Memory:
+    """Whether it fits the budget; without a budget, what it needs."""
+    budget = arguments.budget
+    if budget is not None:
+        parse_budget(budget)  # before any work
+    # Any: a module's functions are not known before it is imported.
+    fitting: Any = import_module("passes.frontends.fitting")
+    source: object
+    if is_file(arguments.model):
+        source = passes.load(arguments.model, trust=arguments.trust)
+    else:
+        make = function_named(arguments.model, A_FACTORY)
+        made = called(make, arguments.model) if arguments.real else None
+        source = make if made is None else lambda: made
+    loss = arguments.loss if arguments.loss is None else function_named(arguments.loss, A_LOSS)
+    program: Program = fitting.program_to_fit(
+        source,
+        None,
+        train=arguments.train,
+        loss=loss,
+        optimizer=arguments.optimizer,
+        dtype=arguments.dtype,
+    )
+    memory = passes.memory(program)
+    return memory if budget is None else passes.Fit.of(memory, budget)

@@ -1,0 +1,96 @@
+"""How much memory would a program take from torch's allocator for CUDA?
+
+The program's storages are put through a model of that allocator (`caching.py`): what exists
+at entry first, in its order; then op by op what the op allocates, in the order of its
+results, and after the op what it uses last is freed.
+
+The program is taken as it is, though it may have been captured on the CPU: on a GPU some
+operators have other kernels, with other results.  Not counted are temporaries inside one op,
+the workspace of cuBLAS, and the CUDA context, some hundred MiB.  A storage that only may be
+alive, after a branch or in a loop, counts as if it were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import define
+
+from passes.caching import Block, CachingAllocator, rounded
+from passes.errors import BudgetError
+from passes.liveness import Liveness, Span
+from passes.program import Program
+from passes.storages import ANY
+
+
+@define(eq=False, frozen=True, slots=False, repr=False)
+class CudaMemory:
+    """The answer, in bytes at each op, of everything there is.  `passes.cuda_memory(program)`.
+
+    `rounded` has each storage in multiples of 512.  `allocated` has blocks as they are handed
+    out, some of which are larger than was asked for: its maximum is for
+    `torch.cuda.max_memory_allocated`.  `reserved` has the segments taken from the device, for
+    `torch.cuda.max_memory_reserved`.  No GPU has confirmed these figures.
+    """
+
+    program: Program
+    rounded: tuple[int, ...]
+    allocated: tuple[int, ...]
+    reserved: tuple[int, ...]
+
+    @classmethod
+    def of(cls, program: Program) -> CudaMemory:
+        """Run the model once.  Raises `BudgetError` for a storage of unknown size."""
+        return program.once(cls, lambda: cls._simulate(program))
+
+    @classmethod
+    def _simulate(cls, program: Program) -> CudaMemory:
+        liveness = Liveness.of(program)
+        made = liveness.aliases.allocations
+        last = len(program.all_ops) - 1
+        spans: dict[int, Sequence[Span]] = {n: [(0, last)] for n in made.owner}
+        spans |= {n: found for n, found in liveness.spans.items() if n not in made.owner}
+        begins: dict[int, list[int]] = {}
+        ends: dict[int, list[int]] = {}
+        sizes: dict[int, int] = {}
+        for number, intervals in spans.items():
+            nbytes = made.nbytes(number) if number != ANY else None
+            if nbytes is None:
+                raise BudgetError(
+                    f"the size of {made.storage(number)} is not known before the run, so neither "
+                    "is what an allocator makes of it: give it a fixed size in the model"
+                )
+            sizes[number] = nbytes
+            for start, stop in intervals if nbytes else ():
+                begins.setdefault(start, []).append(number)
+                ends.setdefault(stop, []).append(number)
+        allocator = CachingAllocator()
+        held: dict[int, Block] = {}
+        total = 0
+        levels: list[tuple[int, int, int]] = []
+        for index in range(last + 1):
+            for number in begins.get(index, ()):
+                held[number] = allocator.allocate(sizes[number])
+                total += rounded(sizes[number])
+            levels.append((total, allocator.allocated, allocator.reserved))
+            for number in ends.get(index, ()):
+                allocator.free(held.pop(number))
+                total -= rounded(sizes[number])
+        columns = tuple(zip(*levels, strict=True)) or ((), (), ())
+        return cls(program, *columns)
+
+    @property
+    def max_allocated(self) -> int:
+        """The most that is handed out at once."""
+        return max(self.allocated, default=0)
+
+    @property
+    def max_reserved(self) -> int:
+        """What is taken from the device in the end, for nothing is given back."""
+        return max(self.reserved, default=0)
+
+    def __repr__(self) -> str:
+        return (
+            f"<CudaMemory of {self.program.name}: {self.max_allocated} bytes allocated, "
+            f"{self.max_reserved} reserved>"
+        )

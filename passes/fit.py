@@ -1,0 +1,158 @@
+"""Does a program fit a budget: how many bytes does it need in all, where, and for what?
+
+What is needed is everything at once, at the op where that is most: what exists at entry
+(parameters, buffers, constants, inputs, the optimizer's state) and what the program has
+allocated by then and still uses.  Bytes are those of storages, each counted once and freed
+after its last use; `passes.cuda_memory` adds what an allocator of a GPU adds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from attrs import define
+
+from passes.breakdown import Category, Holding
+from passes.errors import BudgetError
+from passes.memory import Memory
+from passes.printing import place, size
+from passes.program import Op, Program
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+_UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgt", 1)}
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*((?:[kmgt]i?)?)b\s*", re.IGNORECASE)
+TOLD = 5
+
+
+@define(eq=False, frozen=True, slots=False, repr=False)
+class Fit:
+    """The answer.  `passes.fits(model, inputs, budget="24 GiB")`, or `Fit.of(memory, budget)`.
+
+    All figures are bytes.  True where it fits: `if passes.fits(...)`.
+    """
+
+    memory: Memory
+    budget: int
+
+    @classmethod
+    def of(cls, memory: Memory, budget: str | int) -> Fit:
+        """Compare what a program needs with a budget, as `parse_budget` reads it.
+
+        Raises `BudgetError` for a budget that is none, and where the size of something is
+        not known, since then no budget is known to do.
+        """
+        nbytes = parse_budget(budget)
+        unknown = [storage.name for storage in memory.unsized]
+        unknown += [e.name for e in memory.program.entry.values if e.nbytes is None]
+        if unknown:
+            more = f" and {len(unknown) - TOLD} more" if len(unknown) > TOLD else ""
+            raise BudgetError(
+                f"{memory.program.name} has tensors whose size is not known before the run: "
+                f"{', '.join(unknown[:TOLD])}{more}. Data decides it, or the tensor is not "
+                "strided (sparse, nested). Give such a part a fixed size, or ask of the model "
+                "without it"
+            )
+        return cls(memory, nbytes)
+
+    @property
+    def program(self) -> Program:
+        return self.memory.program
+
+    @property
+    def fits(self) -> bool:
+        """Whether what is needed is at most the budget."""
+        return self.needed <= self.budget
+
+    def __bool__(self) -> bool:
+        return self.fits
+
+    @cached_property
+    def needed(self) -> int:
+        """The most bytes there are at once, of everything."""
+        return self.memory.peak_bytes + sum(self.memory.entry_bytes.values())
+
+    @property
+    def margin(self) -> int:
+        """What is left of the budget; negative where it is not enough."""
+        return self.budget - self.needed
+
+    @property
+    def peak_at(self) -> Op | None:
+        """The first op at which all that is needed is there; None without ops."""
+        return self.memory.peak_at
+
+    @cached_property
+    def by_category(self) -> Mapping[Category, int]:
+        """Bytes there at the peak, by what they are for.  They add up to `needed`."""
+        op = self.peak_at
+        if op is None:
+            entry = {Category(role.value): n for role, n in self.memory.entry_bytes.items()}
+            return {category: entry.get(category, 0) for category in Category}
+        levels = self.memory.breakdown.by_category
+        return {category: levels[category][op.index] for category in Category}
+
+    @cached_property
+    def largest(self) -> tuple[Holding, ...]:
+        """Everything certainly there at the peak, largest first."""
+        return () if self.peak_at is None else self.memory.breakdown.at(self.peak_at)
+
+    def __repr__(self) -> str:
+        return f"<Fit of {self.program.name}: {self.needed} of {self.budget} bytes>"
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        told = "fits" if self.fits else "does not fit"
+        rest = "are left" if self.fits else "are missing"
+        yield (
+            f"{self.program.name} {told}: needs {size(self.needed)} of {size(self.budget)}, "
+            f"{size(abs(self.margin))} {rest}"
+        )
+        op = self.peak_at
+        if op is not None:
+            phase = f", {op.phase}" if op.phase else ""
+            yield f"  at op {op.index} of {len(self.program.all_ops)}{phase}: {op.call}"
+            if op.module:
+                yield f"    module {op.module}"
+            if op.source:
+                yield f"    {place(op)}"
+        for category, nbytes in self.by_category.items():
+            if nbytes:
+                yield f"  {size(nbytes):>10}  {category.value}"
+        if self.largest:
+            yield "  largest:"
+        for one in self.largest[:TOLD]:
+            told = f"{one.name}  {one.category.value}  {one.module}"
+            yield f"  {size(one.nbytes):>10}  {told}".rstrip()
+        yield from (f"  note: {note}" for note in self.program.notes)
+        assumed = self.program.assumed
+        if assumed:
+            names = ", ".join(f"{op.name} ({op.target})" for op in assumed[:TOLD])
+            yield f"  warning: {len(assumed)} ops were not observed, effects assumed: {names}"
+
+
+def parse_budget(budget: str | int) -> int:
+    """A budget in bytes: an int is bytes, a text has a unit, such as `"24 GiB"` or `"24GB"`.
+
+    KiB, MiB, GiB and TiB are powers of 1024, kB, MB, GB and TB of 1000.  Raises `BudgetError`
+    for what is no positive amount of bytes.
+    """
+    if isinstance(budget, int) and not isinstance(budget, bool):
+        nbytes = budget
+    else:
+        found = _AMOUNT.fullmatch(budget) if isinstance(budget, str) else None
+        if found is None:
+            raise BudgetError(
+                f"the budget {budget!r} is no amount of memory: give a number with a unit, such as "
+                "'24 GiB', '24GB' or '512 MiB', or a number of bytes as an int"
+            )
+        amount, unit = found.groups()
+        whole, _, part = amount.partition(".")
+        scale = _UNITS[unit.lower()]
+        nbytes = int(whole) * scale + (int(part) * scale // 10 ** len(part) if part else 0)
+    if nbytes <= 0:
+        raise BudgetError(f"the budget is {budget!r}, and nothing fits: give a positive amount")
+    return nbytes

@@ -1,0 +1,103 @@
+"""A model's forward as it runs without gradients, as one Program.
+
+The forward runs on a copy of the model with fake tensors, and every operator that reaches
+the device is recorded, as `training.py` records a step: composite operators are what they
+are made of.  Any result will do, a cache of keys and values too: what is still held when the
+model has returned is what the program returns.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_leaves
+
+from passes.errors import CaptureError, ProgramError
+from passes.frontends import held
+from passes.frontends.capture import first_line, quiet, user_place
+from passes.frontends.fakes import World, module_tensors
+from passes.frontends.held import Sources
+from passes.frontends.load import FROM_EXAMPLES
+from passes.frontends.recorder import Recorder
+from passes.frontends.whole import program_of
+from passes.program import Program
+
+
+def load_forward(
+    model: nn.Module,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    device: torch.device,
+) -> Program:
+    """The Program of `model(*args, **kwargs)` under `torch.no_grad()`.
+
+    `device` stands for the meta device of parameters and inputs.  Raises `CaptureError` for a
+    forward that data decides, or that calls operators with sub-graphs.
+    """
+    name = type(model).__name__
+    world = World(device, data_decides=False)
+    sources = Sources(world)
+    copied = world.module(model)
+    entries = [
+        sources.held(*each)
+        for each in (
+            *held.of_modules({"": model}, sources.fake),
+            *held.of_caller(model, args, kwargs, (), sources.fake),
+        )
+    ]
+    entries = list({id(one.fake): one for one in entries}.values())
+    recorder = Recorder(world)
+    for one in entries:
+        recorder.entry(one.name, one.fake)
+    recorder.follow(copied)
+    # Any: what the model is called with.
+    fake_args: Any = world.value(list(args))
+    fake_kwargs: Any = world.value(dict(kwargs))
+    results: list[object] = []
+    with _capturing(name):
+        recorder.run(lambda: results.append(copied(*fake_args, **fake_kwargs)))
+    gc.collect()
+    # The world holds the numbers whose values it knows.
+    returned = {id(leaf) for leaf in (*tree_leaves(results), *module_tensors(copied).values())}
+    kept = [t for t in recorder.made() if id(t) in returned or not has_value(t)]
+    graph = recorder.finished(kept, name)
+    analysed = World(device)
+    return program_of(
+        graph,
+        [(one.role, one.name, analysed.tensor(one.source)) for one in entries],
+        analysed,
+        name=name,
+        capture="a forward without gradients on fake tensors",
+        sharing=FROM_EXAMPLES,
+    )
+
+
+def has_value(fake: torch.Tensor) -> bool:
+    """Whether a fake is a number of which the value is known."""
+    return isinstance(fake, FakeTensor) and fake.constant is not None
+
+
+@contextmanager
+def _capturing(name: str) -> Iterator[None]:
+    try:
+        with quiet(), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            # What calls the compiler runs as it is, and Dynamo does not remember the attempt.
+            with torch.compiler.set_stance("force_eager"):
+                yield
+    except ProgramError:
+        raise
+    except Exception as error:
+        raise CaptureError(
+            f"{name} fails on fake tensors: {type(error).__name__}: {first_line(error)}\n"
+            f"{user_place(error)}"
+            "  Does it run on real ones with these inputs? Data of tensors cannot decide what it "
+            "does"
+        ) from error
