@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
 
@@ -77,8 +77,11 @@ def dense(kind: str, size: int) -> Program:
 
 
 def sparse(kind: str, size: int) -> Program:
-    """Three new variables in each block, read in the next 20: of each block, a few dozen of
-    very many are live."""
+    """Three new variables in each block, read in the next 20: of very many, a few dozen are
+    live at a time.  For chains and loops, where what stands before has run before; in a
+    random graph a variable would live wherever control may come round its definition.
+    """
+    assert kind != "random"
     random = Random(1)
     onward = edges_of(kind, size, random)
     blocks = [Block([(variable, None) for variable in range(3)], None, onward[0])]
@@ -163,45 +166,61 @@ def with_sets(
 
 # -- an analysis of one's own ----------------------------------------------------------------
 
+Call = tuple[Callable[[Any, Any], object], object, object]
+
 
 @frozen
 class Own(Backward[Instruction[frozenset[int]], frozenset[int]]):
-    """Live variables as an author first writes it: plain values, a transfer in Python.
-
-    `calls`, where there is one, records what the transfer is called with.
-    """
+    """Live variables as an author first writes it: plain values, a transfer in Python."""
 
     lattice: Lattice[frozenset[int]] = Powerset[int]()
-    calls: list[tuple[Instruction[frozenset[int]], frozenset[int]]] | None = field(
-        default=None, eq=False
-    )
 
     def transfer(self, node: Instruction[frozenset[int]], value: frozenset[int]) -> frozenset[int]:
-        if self.calls is not None:
-            self.calls.append((node, value))
         return (value - node.killed) | node.generated
 
 
 @frozen
+class _Joining(Powerset[int]):
+    """`Powerset`, which records the joins it is asked for."""
+
+    calls: list[Call] = field(factory=list, eq=False)
+
+    def join(self, a: frozenset[int], b: frozenset[int]) -> frozenset[int]:
+        self.calls.append((Powerset[int]().join, a, b))
+        return super().join(a, b)
+
+
+@frozen
+class _Transferring(Own):
+    """`Own`, which records the transfers it is asked for."""
+
+    calls: list[Call] = field(factory=list, eq=False)
+
+    def transfer(self, node: Instruction[frozenset[int]], value: frozenset[int]) -> frozenset[int]:
+        self.calls.append((Own().transfer, node, value))
+        return super().transfer(node, value)
+
+
+@frozen
 class OwnAnalysis:
-    """An author's analysis, ready to be timed with the engine and without."""
+    """An author's analysis to be solved, and the calls of the author's code by which that is
+    done: of the transfer, and of the lattice's join."""
 
     solve: Callable[[], PointResults[Instruction[frozenset[int]], frozenset[int]]]
-    transfers: Callable[[], None]
     visits: int
-    calls: int
+    transfers: Sequence[Call]
+    joins: Sequence[Call]
 
 
 def own(program: Program) -> OwnAnalysis:
-    """`transfers` makes the calls of the transfer that `solve` makes, and nothing else."""
     graph = graph_of_sets(program)
-    calls: list[tuple[Instruction[frozenset[int]], frozenset[int]]] = []
-    visits = solve(Own(calls=calls), graph).visits
-    analysis = Own()
+    lattice = _Joining()
+    analysis = _Transferring(lattice)
+    visits = solve(analysis, graph).visits
+    return OwnAnalysis(lambda: solve(Own(), graph), visits, analysis.calls, lattice.calls)
 
-    def transfers() -> None:
-        transfer = analysis.transfer
-        for node, value in calls:
-            transfer(node, value)
 
-    return OwnAnalysis(lambda: solve(analysis, graph), transfers, visits, len(calls))
+def replay(calls: Iterable[Call]) -> None:
+    """Make these calls, and nothing else."""
+    for function, a, b in calls:
+        function(a, b)

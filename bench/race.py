@@ -1,10 +1,12 @@
-"""`make bench`: the engine against its peers, side by side in one run.
+"""The engine against its peers, side by side in one run.
 
-    constants, intervals   a straight line of additions; mlir-opt, xDSL, Kirin
-    liveness               control-flow graphs; mypyc (compiled), numba, python_graphs, vyper
-    bytes                  of the same
-    300,000 variables      where sets of a few are not best kept as bits
-    an author's analysis   what the engine costs on top of the transfer
+    python -m bench.race [PART ...]
+
+    lines      constants and intervals on a straight line of additions; mlir-opt, xDSL, Kirin
+    liveness   control-flow graphs; mypyc (compiled), numba, python_graphs, vyper
+    variables  300,000 of them: where sets of a few are not best kept as bits; mypyc
+    author     what the engine costs an analysis of one's own on top of the transfer
+    bytes      of liveness, while it is solved and kept after
 
 Through the public API a user of each has, the problem built beforehand.  Solutions must
 agree, part by part.  CPU seconds, medians; the numbers that matter are the ratios, to the
@@ -14,7 +16,8 @@ fastest peer.  What is not installed is named and left out.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -47,14 +50,19 @@ def installed(names: Iterable[str]) -> dict[str, Prepare]:
     return found
 
 
-def report(what: str, times: Mapping[str, float], size: int, goal: float, note: str = "") -> None:
+def report(
+    what: str,
+    times: Mapping[str, float],
+    size: int,
+    goal: float,
+    note: str = "",
+    ours: Sequence[str] = (OURS,),
+) -> None:
     """A line: our time over that of the fastest peer, the goal for it, and microseconds."""
-    ours, *peers = (name for name in times)
+    peers = [taken for name, taken in times.items() if name not in ours]
+    ratio = f"{'':14}"
     if peers:
-        fastest = min(peers, key=lambda name: times[name])
-        ratio = f"{times[ours] / times[fastest]:7.2f} {goal:6.2f}"
-    else:
-        ratio = f"{'':14}"
+        ratio = f"{min(times[name] for name in ours) / min(peers):7.2f} {goal:6.2f}"
     each = ", ".join(f"{name} {taken / size * 1e6:.2f}" for name, taken in times.items())
     print(f"{ratio}  {what}: {each}{note}", flush=True)
 
@@ -115,7 +123,7 @@ def bits_of_sparse_sets(program: control.Program) -> int:
 
 
 def race_with_many_variables(peers: Mapping[str, Prepare]) -> None:
-    for kind in ("random", "chain"):
+    for kind in ("loops", "chain"):
         for size in SIZES:
             program = control.sparse(kind, size)
             needed = bits_of_sparse_sets(program)
@@ -125,16 +133,11 @@ def race_with_many_variables(peers: Mapping[str, Prepare]) -> None:
                 prepare["Bits"] = control.with_bits
             else:
                 note = f"; Bits not run, which would take {needed / 1e9:.1f} GB"
-            prepare |= {name: p for name, p in peers.items() if name == "mypyc"}
+            ours = list(prepare)
+            prepare |= peers
             times = race({name: partial(p, program) for name, p in prepare.items()}, REPEATS[size])
-            report(
-                f"liveness of {program.variables:,} variables, {kind} graph of {size:,} "
-                "blocks, us each",
-                times,
-                size,
-                1,
-                note,
-            )
+            what = f"liveness of {program.variables:,} variables, {kind} graph of {size:,} blocks"
+            report(f"{what}, us each", times, size, 1, note, ours)
 
 
 def table_of_bytes(peers: Mapping[str, Prepare], size: int) -> None:
@@ -153,30 +156,43 @@ def table_of_bytes(peers: Mapping[str, Prepare], size: int) -> None:
 
 
 def authors_analysis(size: int) -> None:
-    for kind in ("random", "loops"):
+    for kind in control.KINDS:
         problem = control.own(control.dense(kind, size))
-        ours = statistics.median(seconds(problem.solve)[0] for _ in range(5))
-        alone = statistics.median(seconds(problem.transfers)[0] for _ in range(5))
-        besides = (ours - alone) / problem.visits * 1e6
+
+        def us(run: Callable[[], object]) -> float:
+            return statistics.median(seconds(run)[0] for _ in range(5)) * 1e6
+
+        ours = us(problem.solve)
+        transfers = us(partial(control.replay, problem.transfers))
+        joins = us(partial(control.replay, problem.joins))
+        calls, visits = len(problem.transfers), problem.visits
         print(
-            f"{besides:7.2f} {1.5:6.2f}  us a visit besides the transfer: frozensets and a plain "
-            f"transfer, {kind} graph of {size:,} blocks; {problem.visits / size:.1f} visits a "
-            f"block, {problem.calls / problem.visits:.1f} transfers a visit of "
-            f"{alone / problem.calls * 1e6:.2f} us",
+            f"{(ours - transfers - joins) / calls:7.2f} {1.5:6.2f}  us for each call of an author's transfer "
+            f"besides it: frozensets, {kind} graph of {size:,} blocks; "
+            f"{transfers / calls:.2f} the transfer, {joins / calls:.2f} the lattice's joins; "
+            f"{visits / size:.1f} visits a block of {calls / visits:.0f} calls",
             flush=True,
         )
 
 
-def main() -> None:
+PARTS: dict[str, Callable[[], None]] = {
+    "lines": lambda: race_on_straight_lines(100_000),
+    "liveness": lambda: race_on_control_flow(installed(PEERS_OF_LIVENESS)),
+    "variables": lambda: race_with_many_variables(installed(("mypyc",))),
+    "author": lambda: authors_analysis(10_000),
+    "bytes": lambda: table_of_bytes(installed(PEERS_OF_LIVENESS), 10_000),
+}
+
+
+def main(names: Sequence[str]) -> None:
+    unknown = set(names) - set(PARTS)
+    if unknown:
+        sys.exit(f"no part of the race is called {min(unknown)}; there are {', '.join(PARTS)}")
     print("CPU time; the ratio is to the fastest peer")
     print(f"{'ratio':>7} {'goal':>6}")
-    race_on_straight_lines(100_000)
-    peers = installed(PEERS_OF_LIVENESS)
-    race_on_control_flow(peers)
-    race_with_many_variables(peers)
-    authors_analysis(10_000)
-    table_of_bytes(peers, 10_000)
+    for name in names or PARTS:
+        PARTS[name]()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
