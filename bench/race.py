@@ -166,9 +166,10 @@ def authors_analysis(size: int) -> None:
         transfers = us(partial(control.replay, problem.transfers))
         joins = us(partial(control.replay, problem.joins))
         calls, visits = len(problem.transfers), problem.visits
+        besides = (ours - transfers - joins) / calls
         print(
-            f"{(ours - transfers - joins) / calls:7.2f} {1.5:6.2f}  us for each call of an author's transfer "
-            f"besides it: frozensets, {kind} graph of {size:,} blocks; "
+            f"{besides:7.2f} {1.5:6.2f}  us for each call of an author's transfer, besides it: "
+            f"frozensets, {kind} graph of {size:,} blocks; "
             f"{transfers / calls:.2f} the transfer, {joins / calls:.2f} the lattice's joins; "
             f"{visits / size:.1f} visits a block of {calls / visits:.0f} calls",
             flush=True,
