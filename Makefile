@@ -5,7 +5,8 @@
 #   make conformance   every operator against its run; takes an hour or so
 #   make mutants [FILES=...] [SAMPLE=N]   whether the tests notice small mistakes in the
 #                solver, the lattices, aliases and liveness; takes hours in full
-#   make bench   ratios against torch's own tools, and plans (INSTANCES=folder of CSV files)
+#   make bench   ratios against torch's own tools and against other engines, which are installed
+#                for it, and plans (INSTANCES=folder of CSV files); takes a quarter of an hour
 #
 # On Linux PyPI's torch is the CUDA build, several gigabytes.  The CPU build:
 #   make test PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -16,6 +17,7 @@ PIP_OPTIONS ?=
 
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
 
 .PHONY: help demo test slow lint types bench conformance mutants clean
 help:
@@ -27,6 +29,10 @@ $(READY): pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet $(PIP_OPTIONS) "$$(grep '^torch==' constraints.txt)"
 	$(RUN) -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable '.[torch,dev]'
 	touch $(READY)
+
+$(BENCH_READY): $(READY)
+	$(RUN) -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable '.[torch,dev,bench]'
+	touch $(BENCH_READY)
 
 demo: $(READY)
 	$(RUN) examples/demo.py
@@ -44,11 +50,12 @@ lint: $(READY)
 types: $(READY)
 	$(RUN) -m mypy
 
-bench: $(READY)
+bench: $(BENCH_READY)
 	$(RUN) -m bench.bench
 	$(RUN) -m bench.peaks
 	$(RUN) -m bench.race
 	$(RUN) -m bench.plan $(INSTANCES)
+	$(RUN) -m bench.tight
 
 conformance: $(READY)
 	$(RUN) -m tests.conformance

@@ -1,270 +1,199 @@
-"""`make bench`: the engine against its peers, side by side in one run.
+"""The engine against its peers, side by side in one run.
 
-    constants, intervals   a straight line of additions; mlir-opt (Debian's mlir-16-tools),
-                           by its own pass timer, where it is installed
-    liveness               control-flow graphs of blocks with three assignments; mypyc's
-                           compiled `analyze_live_regs`, which comes with mypy
+    python -m bench.race [PART ...]
 
-Through the public API a user has, the problem built beforehand.  Solutions of liveness must
-agree, block by block.  CPU seconds, medians; the numbers that matter are the ratios.
+    lines      constants and intervals on a straight line of additions; mlir-opt, xDSL, Kirin
+    liveness   control-flow graphs; mypyc (compiled), numba, python_graphs, vyper
+    variables  300,000 of them: where sets of a few are not best kept as bits; mypyc
+    author     what the engine costs an analysis of one's own on top of the transfer
+    bytes      of liveness, while it is solved and kept after
+
+Through the public API a user of each has, the problem built beforehand.  Solutions must
+agree, part by part.  CPU seconds, medians; the numbers that matter are the ratios, to the
+fastest peer.  What is not installed is named and left out.
 """
 
 from __future__ import annotations
 
-import gc
-import re
-import shutil
 import statistics
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Sequence
-from random import Random
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any
 
-from attrs import define, frozen
-from mypyc.analysis.dataflow import analyze_live_regs, get_cfg
-from mypyc.ir.ops import Assign, BasicBlock, Branch, Goto, Register, Return
-from mypyc.ir.rtypes import int_rprimitive
+from bench import control, straight
+from bench.measure import Posed, bytes_of, race, seconds
+from bench.peers import mlir
 
-from dataflow import (
-    BOTTOM,
-    TOP,
-    Backward,
-    Bits,
-    Bottom,
-    Flat,
-    Flow,
-    GenKill,
-    Interval,
-    Lattice,
-    SparseForward,
-    Top,
-    solve,
-)
+SIZES = (1_000, 10_000, 100_000)
+REPEATS = {1_000: 5, 10_000: 3, 100_000: 1}
+PATIENCE = 20  # CPU seconds: who takes longer is not run at larger sizes
+ROOM = 2 * 10**9  # bytes: what takes more is not run
+PEERS_OF_LIVENESS = ("mypyc", "numba", "python_graphs", "vyper")
+PEERS_ON_LINES = ("xdsl", "kirin")
+OURS = "ours"
 
-SIZE = 100_000
-VARIABLES = 64
+Prepare = Callable[[Any], Posed[Any, Any]]
 
 
-def median(run: Callable[[], object], repeats: int) -> float:
-    """Median CPU seconds, the collector run before each."""
-    times = []
-    for _ in range(repeats):
-        gc.collect()
-        start = time.process_time()
-        run()
-        times.append(time.process_time() - start)
-    return statistics.median(times)
+def installed(names: Iterable[str]) -> dict[str, Prepare]:
+    """How each peer that is here prepares a problem; a line for each that is not."""
+    found: dict[str, Prepare] = {}
+    for name in names:
+        try:
+            found[name] = import_module(f"bench.peers.{name}").prepare
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("bench"):
+                raise
+            print(f"{'':15} {name} is not here (no module {error.name}): pip install '.[bench]'")
+    return found
 
 
-@frozen(eq=False)
-class Graph:
-    """A graph to solve over."""
-
-    flow: Flow[Node]
+def report(
+    what: str,
+    times: Mapping[str, float],
+    size: int,
+    goal: float,
+    note: str = "",
+    ours: Sequence[str] = (OURS,),
+) -> None:
+    """A line: our time over that of the fastest peer, the goal for it, and microseconds."""
+    peers = [taken for name, taken in times.items() if name not in ours]
+    ratio = f"{'':14}"
+    if peers:
+        ratio = f"{min(times[name] for name in ours) / min(peers):7.2f} {goal:6.2f}"
+    each = ", ".join(f"{name} {taken / size * 1e6:.2f}" for name, taken in times.items())
+    print(f"{ratio}  {what}: {each}{note}", flush=True)
 
 
 # -- straight lines --------------------------------------------------------------------------
 
 
-@define(eq=False)
-class Node:
-    """An integer constant, or the sum of the two operands."""
-
-    constant: int | None
-    generated: int = 0
-    killed: int = 0
-
-
-Constant = int | Bottom | Top
+def race_on_straight_lines(size: int) -> None:
+    program = straight.Additions(size)
+    peers = installed(PEERS_ON_LINES)
+    ours: Prepare = straight.constants
+    _race_on_a_line("constants", program, {OURS: ours, **peers}, straight.Constants(), "--sccp")
+    ours = straight.ranges
+    option = "--int-range-optimizations"
+    _race_on_a_line("intervals", program, {OURS: ours}, straight.Ranges(), option)
 
 
-@frozen
-class Constants(SparseForward[Node, Constant]):
-    """32-bit constants."""
-
-    lattice: Lattice[Constant] = Flat[int]()
-
-    def transfer(self, node: Node, operands: Sequence[Constant]) -> Sequence[Constant]:
-        if node.constant is not None:
-            return (node.constant,)
-        a, b = operands
-        if isinstance(a, int) and isinstance(b, int):
-            return ((a + b) & 0xFFFFFFFF,)
-        return (BOTTOM,) if BOTTOM in operands else (TOP,)
-
-
-Range = tuple[float, float] | Bottom
-
-
-@frozen
-class Ranges(SparseForward[Node, Range]):
-    """Ranges of 32-bit numbers."""
-
-    lattice: Lattice[Range] = Interval()
-
-    def transfer(self, node: Node, operands: Sequence[Range]) -> Sequence[Range]:
-        if node.constant is not None:
-            return ((node.constant, node.constant),)
-        a, b = operands
-        if a is BOTTOM or b is BOTTOM:
-            return (BOTTOM,)
-        low, high = a[0] + b[0], a[1] + b[1]
-        return ((low, high) if high < 2**31 else (-(2**31), 2**31 - 1),)
-
-
-def additions(size: int) -> Graph:
-    """x0 = 1, x1 = 1, and every other the sum of the two before."""
-    return Graph(
-        Flow(
-            nodes=[Node(1 if number < 2 else None) for number in range(size)],
-            blocks=[range(size)],
-            edges=[],
-            entries=[0],
-            exits=[0],
-            values=[f"x{number}" for number in range(size)],
-            operands=[() if n < 2 else (n - 1, n - 2) for n in range(size)],
-            results=[(n,) for n in range(size)],
-        )
-    )
-
-
-def mlir(size: int, option: str, name: str) -> float | None:
-    """Seconds that mlir-opt's pass takes by its own timer; None if it is not installed."""
-    program = shutil.which("mlir-opt-16") or shutil.which("mlir-opt")
-    if program is None:
-        return None
-    lines = ["func.func @f() -> i32 {"]
-    lines += [f"  %x{n} = arith.constant 1 : i32" for n in range(2)]
-    lines += [f"  %x{n} = arith.addi %x{n - 1}, %x{n - 2} : i32" for n in range(2, size)]
-    lines += [f"  return %x{size - 1} : i32", "}"]
-    with tempfile.NamedTemporaryFile("w", suffix=".mlir") as file:
-        file.write("\n".join(lines))
-        file.flush()
-        done = subprocess.run(
-            [program, option, "--mlir-timing", file.name, "-o", "/dev/null"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    found = re.search(rf"([\d.]+) \([^)]*\)\s+(?:'[^']*' Pipeline\n.*?)?{name}", done.stderr)
-    return float(found[1]) if found else None
-
-
-def transfers_alone(analysis: Constants | Ranges, flow: Flow[Node]) -> None:
-    """What an author's own loop would do on a straight line."""
-    transfer: Callable[..., Sequence[object]] = analysis.transfer
-    state: list[object] = [None] * len(flow.nodes)
-    for number, node in enumerate(flow.nodes):
-        operands = [state[value] for value in flow.operands[number]]
-        state[number] = transfer(node, operands)[0]
-
-
-def race_on_straight_lines() -> None:
-    graph = additions(SIZE)
-    analyses: list[tuple[str, Constants | Ranges, str, str]] = [
-        ("constants", Constants(), "--sccp", "SCCP"),
-        ("intervals", Ranges(), "--int-range-optimizations", "ArithIntRangeOpts"),
-    ]
-    for what, analysis, option, name in analyses:
-        ours = median(lambda a=analysis: solve(a, graph), 7)  # type: ignore[misc]  # bound now
-        bare = median(lambda a=analysis: transfers_alone(a, graph.flow), 7)  # type: ignore[misc]  # as above
-        theirs = [t for t in (mlir(SIZE, option, name) for _ in range(5)) if t is not None]
-        line = (
-            f"{ours / SIZE * 1e6:.2f} us/op, {(ours - bare) / SIZE * 1e6:.2f} besides the transfer"
-        )
-        if theirs:
-            peer = statistics.median(theirs)
-            print(
-                f"{ours / peer:7.2f} {0.5:6.2f}  {what} of {SIZE:,} additions / mlir-opt {option}: "
-                f"{line}; mlir {peer / SIZE * 1e6:.2f}"
-            )
-        else:
-            print(f"{'':7} {'':6}  {what} of {SIZE:,} additions: {line}; no mlir-opt here")
+def _race_on_a_line(
+    what: str,
+    program: straight.Additions,
+    prepare: Mapping[str, Prepare],
+    analysis: straight.Constants | straight.Ranges,
+    option: str,
+) -> None:
+    times = race({name: partial(p, program) for name, p in prepare.items()}, 5)
+    alone = race({"": partial(straight.transfers_alone, analysis, program)}, 5)[""]
+    passes = [taken for _ in range(5) if (taken := mlir.seconds(program, option))]
+    if passes:
+        times[f"mlir-opt {option}"] = statistics.median(passes)
+    else:
+        print(f"{'':15} mlir-opt is not here: apt install mlir-16-tools")
+    size = program.size
+    note = f"; {(times[OURS] - alone) / size * 1e6:.2f} of ours besides the transfer"
+    report(f"{what} of {size:,} additions, us each", times, size, 1 / 2, note)
 
 
 # -- control-flow graphs ---------------------------------------------------------------------
 
 
-@frozen
-class Live(GenKill[Node, int], Backward[Node, int]):
-    """Live variables as bits."""
-
-    lattice: Lattice[int] = Bits()
-
-    def effect(self, node: Node) -> tuple[int, int]:
-        return node.generated, node.killed
-
-
-def edges_of(kind: str, size: int, random: Random) -> list[list[int]]:
-    """Successors of each block."""
-    onward = [[number + 1] for number in range(size - 1)] + [[]]
-    if kind == "random":
-        for number in range(size - 1):
-            if random.random() < 0.5:
-                near = max(0, min(size - 1, number + random.randint(-20, 20)))
-                if near != number + 1:
-                    onward[number].append(near)
-    if kind == "loops":  # nests of eight
-        for start in range(0, size - 18, 18):
-            for depth in range(8):
-                onward[start + 16 - depth].append(start + 1 + depth)
-    return onward
-
-
-def liveness_problem(kind: str, size: int) -> tuple[Graph, list[BasicBlock], list[Register]]:
-    """The same program twice: for us, and as mypyc's blocks."""
-    random = Random(1)
-    onward = edges_of(kind, size, random)
-    registers = [Register(int_rprimitive, f"v{number}") for number in range(VARIABLES)]
-    blocks = [BasicBlock(number) for number in range(size)]
-    nodes: list[Node] = []
-    lines: list[list[int]] = []
-    for block, following in zip(blocks, onward, strict=True):
-        lines.append([])
-        for _ in range(3):
-            source, target = random.randrange(VARIABLES), random.randrange(VARIABLES)
-            block.ops.append(Assign(registers[target], registers[source]))
-            lines[-1].append(len(nodes))
-            nodes.append(Node(None, 1 << source, 1 << target))
-        used = random.randrange(VARIABLES)
-        if len(following) == 2:
-            a, b = (blocks[target] for target in following)
-            block.ops.append(Branch(registers[used], a, b, Branch.BOOL))
-        elif following:
-            block.ops.append(Goto(blocks[following[0]]))
-        else:
-            block.ops.append(Return(registers[used]))
-        lines[-1].append(len(nodes))
-        nodes.append(Node(None, 0 if len(following) == 1 else 1 << used, 0))
-    edges = [(source, target) for source, found in enumerate(onward) for target in found]
-    return Graph(Flow(nodes, lines, edges, [0], [size - 1])), blocks, registers
-
-
-def race_on_control_flow(size: int) -> None:
+def race_on_control_flow(peers: Mapping[str, Prepare]) -> None:
     for kind, goal in (("random", 1 / 8), ("loops", 1 / 8), ("chain", 1 / 3)):
-        graph, blocks, registers = liveness_problem(kind, size)
-        cfg = get_cfg(blocks)
-        ours = median(lambda g=graph: solve(Live(), g), 3)  # type: ignore[misc]  # bound now
-        theirs = median(lambda b=blocks, c=cfg: analyze_live_regs(b, c), 1)  # type: ignore[misc]  # bound now
-        results, peer = solve(Live(), graph), analyze_live_regs(blocks, cfg)
-        numbers = {register: number for number, register in enumerate(registers)}
-        for line, block in zip(graph.flow.blocks, blocks, strict=True):
-            live = sum(1 << numbers[v] for v in peer.before[block, 0])  # type: ignore[index, misc]  # all are registers
-            assert results.before(graph.flow.nodes[line[0]]) == live, (kind, block)
+        prepare: dict[str, Prepare] = {OURS: control.with_bits, **peers}
+        slow: list[str] = []
+        for size in SIZES:
+            program = control.dense(kind, size)
+            entrants = {name: partial(p, program) for name, p in prepare.items()}
+            times = race(entrants, REPEATS[size])
+            note = f"; not run, as too slow: {', '.join(slow)}" if slow else ""
+            report(f"liveness, {kind} graph of {size:,} blocks, us each", times, size, goal, note)
+            slow += [name for name, taken in times.items() if taken > PATIENCE and name != OURS]
+            prepare = {name: p for name, p in prepare.items() if name not in slow}
+
+
+def bits_of_sparse_sets(program: control.Program) -> int:
+    """Bytes of what a block reads, writes and has live as bits, where the variables around
+    it are numbered like the block."""
+    return 3 * len(program.blocks) * program.variables // 8 // 2
+
+
+def race_with_many_variables(peers: Mapping[str, Prepare]) -> None:
+    for kind in ("loops", "chain"):
+        for size in SIZES:
+            program = control.sparse(kind, size)
+            needed = bits_of_sparse_sets(program)
+            prepare: dict[str, Prepare] = {"Powerset": control.with_sets}
+            note = ""
+            if needed < ROOM:
+                prepare["Bits"] = control.with_bits
+            else:
+                note = f"; Bits not run, which would take {needed / 1e9:.1f} GB"
+            ours = list(prepare)
+            prepare |= peers
+            times = race({name: partial(p, program) for name, p in prepare.items()}, REPEATS[size])
+            what = f"liveness of {program.variables:,} variables, {kind} graph of {size:,} blocks"
+            report(f"{what}, us each", times, size, 1, note, ours)
+
+
+def table_of_bytes(peers: Mapping[str, Prepare], size: int) -> None:
+    print(f"\nbytes a block at the worst moment of solving / kept; {size:,} blocks")
+    prepare: dict[str, Prepare] = {OURS: control.with_bits, **peers}
+    print(f"{'ratio':>7} {'goal':>6}  {'':16}" + "".join(f"{name:>16}" for name in prepare))
+    for kind in control.KINDS:
+        program = control.dense(kind, size)
+        found = {name: bytes_of(partial(p, program)) for name, p in prepare.items()}
+        least = min((b.peak for name, b in found.items() if name != OURS), default=None)
+        ratio = f"{found[OURS].peak / least:7.2f} {1 / 8:6.2f}" if least else f"{'':14}"
+        cells = "".join(
+            f"{f'{b.peak / size:,.0f} / {b.kept / size:,.0f}':>16}" for b in found.values()
+        )
+        print(f"{ratio}  {kind + ' graph':16}{cells}", flush=True)
+
+
+def authors_analysis(size: int) -> None:
+    for kind in control.KINDS:
+        problem = control.own(control.dense(kind, size))
+
+        def us(run: Callable[[], object]) -> float:
+            return statistics.median(seconds(run)[0] for _ in range(5)) * 1e6
+
+        ours = us(problem.solve)
+        transfers = us(partial(control.replay, problem.transfers))
+        joins = us(partial(control.replay, problem.joins))
+        calls, visits = len(problem.transfers), problem.visits
+        besides = (ours - transfers - joins) / calls
         print(
-            f"{ours / theirs:7.2f} {goal:6.2f}  liveness, {kind} graph of {size:,} blocks / mypyc: "
-            f"{ours / size * 1e6:.1f} and {theirs / size * 1e6:.1f} us a block; same answers",
+            f"{besides:7.2f} {1.5:6.2f}  us for each call of an author's transfer, besides it: "
+            f"frozensets, {kind} graph of {size:,} blocks; "
+            f"{transfers / calls:.2f} the transfer, {joins / calls:.2f} the lattice's joins; "
+            f"{visits / size:.1f} visits a block of {calls / visits:.0f} calls",
             flush=True,
         )
 
 
-def main() -> None:
-    print(f"{'ratio':>7} {'goal':>6}  the engine, in CPU time")
-    race_on_straight_lines()
-    race_on_control_flow(10_000)
-    race_on_control_flow(100_000)
+PARTS: dict[str, Callable[[], None]] = {
+    "lines": lambda: race_on_straight_lines(100_000),
+    "liveness": lambda: race_on_control_flow(installed(PEERS_OF_LIVENESS)),
+    "variables": lambda: race_with_many_variables(installed(("mypyc",))),
+    "author": lambda: authors_analysis(10_000),
+    "bytes": lambda: table_of_bytes(installed(PEERS_OF_LIVENESS), 10_000),
+}
+
+
+def main(names: Sequence[str]) -> None:
+    unknown = set(names) - set(PARTS)
+    if unknown:
+        sys.exit(f"no part of the race is called {min(unknown)}; there are {', '.join(PARTS)}")
+    print("CPU time; the ratio is to the fastest peer")
+    print(f"{'ratio':>7} {'goal':>6}")
+    for name in names or PARTS:
+        PARTS[name]()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

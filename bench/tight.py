@@ -4,7 +4,7 @@
 
 Three kinds in turn: a rectangle of time and bytes cut into pieces, so that a plan without a gap
 exists; buffers that fill every moment up to the capacity, for which there may be a plan or not;
-random buffers, with the lower bound as the capacity.  Both solvers get SECONDS (default 10) and
+random buffers, with the lower bound as the capacity.  Both solvers get SECONDS (default 5) and
 one core.  What they find must agree wherever both finish, and our plans are checked here.
 """
 
@@ -141,8 +141,8 @@ class Tally:
 
 
 def main(arguments: list[str]) -> None:
-    count = int(arguments[0]) if arguments else 200
-    limit = float(arguments[1]) if len(arguments) > 1 else 10.0
+    count = int(arguments[0]) if arguments else 150
+    limit = float(arguments[1]) if len(arguments) > 1 else 5.0
     random = Random(0)
     tallies = {"cut": Tally(), "filled": Tally(), "random": Tally()}
     for number in range(count):
