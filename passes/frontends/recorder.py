@@ -15,6 +15,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -92,11 +93,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     # -- what the function works on ----------------------------------------------------
 
-    def entry(self, name: str, fake: torch.Tensor) -> None:
-        """A tensor that exists before the first call, as a placeholder."""
-        identifier = re.sub(r"\W", "_", name)
-        self._nodes[fake] = self.graph.placeholder(re.sub(r"^(\d)", r"_\1", identifier))
+    def entry(self, name: str, fake: torch.Tensor, before: fx.Node | None = None) -> fx.Node:
+        """A tensor that exists before the first call, as a placeholder; before a given one."""
+        identifier = re.sub(r"^(\d)", r"_\1", re.sub(r"\W", "_", name))
+        with self.graph.inserting_before(before) if before else nullcontext():
+            node = self._nodes[fake] = self.graph.placeholder(identifier)
         self._entries.append(fake)
+        return node
 
     def node(self, tensor: torch.Tensor) -> fx.Node:
         """The node that a tensor is the result of."""

@@ -5,8 +5,8 @@ that it calls is recorded.  Parameters, buffers, the optimizer's state, inputs a
 exist at entry; so do gradients, where they are kept from step to step.  The graph returns
 the loss and what is new when the step is over: gradients, state.
 
-An optimizer makes its state in its first step.  What is captured is a later one: where the
-optimizer has no state yet, a step that is not recorded goes before.
+An optimizer makes its state in its first update.  What is captured is a later one: where the
+optimizer has no state yet, an update that is not recorded goes before.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Step:
     result: torch.Tensor | None = field(default=None, init=False)
     minimised: str = field(default="", init=False)
 
-    def run(self, recorder: Recorder, update: bool = True) -> None:
-        """Run it under a recorder that is active."""
+    def run(self, recorder: Recorder) -> None:
+        """Run all but the update, under a recorder that is active."""
         recorder.phase = "zero_grad"
         self.zero()
         recorder.phase = "forward"
@@ -62,9 +62,17 @@ class Step:
         self.result, self.minimised = _scalar(self.loss, outputs, self.targets)
         recorder.phase = "backward"
         self.result.backward()  # type: ignore[no-untyped-call]  # torch's own
+
+    def update(self, recorder: Recorder) -> None:
+        """Run the optimizer's update."""
         recorder.phase = "update"
-        if update and self.optimizer is not None:
+        if self.optimizer is not None:
             self.optimizer.step()
+
+    @property
+    def lacks_state(self) -> bool:
+        """Whether the optimizer has yet to make its state, if it has any."""
+        return self.optimizer is not None and not self.optimizer.state
 
     def zero(self) -> None:
         """What the training loop does with the gradients of the step before."""
@@ -119,22 +127,30 @@ def load_training_step(
         gradient = leaf.source.grad if leaf.source.is_leaf else None
         leaf.fake.grad = None if gradient is None else sources.fake(gradient)
     with _capturing(model, native=_is_recurrent(model)):
-        before = Recorder(world)
+        earlier = Recorder(world)
         if isinstance(optimizer, Optimizer):
             step.optimizer = held.copied(optimizer, sources, tensors)
-        before.run(lambda: _prepare(step, before, optimizer, leaves))
+        earlier.run(lambda: _prepare(step, earlier, optimizer, leaves))
         for one in given:
             one.fake.grad = None  # inputs are new in each step
         found += [sources.held(*each) for each in held.gradients(leaves)]
-        found += [sources.held(*each) for each in held.state(step.optimizer, leaves)]
         entries = list({id(one.fake): one for one in (*given, *found)}.values())
         entries.sort(key=lambda one: _ORDER.index(one.role))
         recorder = Recorder(world)
-        for one in entries:
-            recorder.entry(one.name, one.fake)
+        nodes = [recorder.entry(one.name, one.fake) for one in entries]
         for prefix, root in copies.items():
             recorder.follow(root, prefix)
         recorder.run(lambda: step.run(recorder))
+        if step.lacks_state:
+            earlier.run(lambda: step.update(earlier))
+        state = [sources.held(*each) for each in held.state(step.optimizer, leaves)]
+        state = [one for one in state if not recorder.is_known(one.fake)]
+        place = sum(one.role is not Role.INPUT for one in entries)
+        before = nodes[place] if place < len(nodes) else nodes[-1].next
+        for one in state:
+            recorder.entry(one.name, one.fake, before)
+        entries[place:place] = state
+        recorder.run(lambda: step.update(recorder))
     there = {id(one.fake) for one in entries}
     left = [
         sources.held(*each)
@@ -161,10 +177,6 @@ def load_training_step(
     )
     _ = program.flow  # numbered once, here, for every analysis to come
     return program
-
-
-_ORDER = (Role.PARAMETER, Role.BUFFER, Role.CONSTANT, Role.GRADIENT, Role.STATE, Role.INPUT)
-"""Of placeholders."""
 
 
 def _split(loss: Loss, inputs: Sequence[object]) -> tuple[Sequence[object], Sequence[object]]:
@@ -232,13 +244,11 @@ def _prepare(
             )
         step.optimizer = made
     step.zero()
-    no_state = step.optimizer is not None and not step.optimizer.state
     trained = [one.fake for one in leaves if one.fake.requires_grad and one.fake.is_leaf]
-    no_gradients = step.zero_grad != "set_to_none" and any(t.grad is None for t in trained)
-    if no_state or no_gradients:
-        step.run(recorder, update=no_state)
-        if step.zero_grad == "set_to_none":
-            step.zero()
+    if step.zero_grad != "set_to_none" and any(t.grad is None for t in trained):
+        step.run(recorder)
+        if step.lacks_state:
+            step.update(recorder)
 
 
 def _refuse_hooks(roots: Mapping[str, nn.Module]) -> None:
@@ -249,6 +259,10 @@ def _refuse_hooks(roots: Mapping[str, nn.Module]) -> None:
                     f"parameter {prefix}{name} has hooks, which know the real tensor, and a step "
                     "is captured on copies. Remove them, or do their work in the loss"
                 )
+
+
+_ORDER = (Role.PARAMETER, Role.BUFFER, Role.CONSTANT, Role.GRADIENT, Role.STATE, Role.INPUT)
+"""Of placeholders."""
 
 
 @contextmanager
