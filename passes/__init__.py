@@ -4,6 +4,7 @@
     passes.aliases(program)      storage classes: who shares memory, who writes it
     passes.liveness(program)     what is alive before, after and while each op runs
     passes.memory(program)       bytes alive at each op, the peak, and who holds it
+    passes.symbolic_memory(program)  the peak as a function of dynamic dimensions
     passes.plan(program)         an offset for every storage, in one arena per device
     passes.run(MyAnalysis, program)
 
@@ -13,7 +14,7 @@ an analysis of your own can name the results it needs as fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ from passes.program import Effects, Op, Program, Region, Role, TensorType, Value
 from passes.run import run
 from passes.stages import GraphAnalyser, LiveStage, LiveVariable, LiveVariableVector
 from passes.storages import UNKNOWN, Storage, StorageClass
+from passes.symbolic.memory import SymbolicMemory
 
 if TYPE_CHECKING:
     from passes.frontends.shapes import shape_prop_pass as shape_prop_pass
@@ -39,9 +41,10 @@ __all__ = [
     "UNKNOWN", "Aliases", "Breakdown", "Buffer", "CaptureError", "Category", "Effects",
     "EffectsKnown", "GraphAnalyser", "Layout", "LiveAtExit", "LiveRange", "LiveStage",
     "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Plan", "PlanError",
-    "Program", "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass", "TensorType",
-    "TrustError", "Value", "aliases", "compile_backend", "liveness", "load",
-    "load_training_step", "memory", "plan", "plan_buffers", "run",
+    "Program", "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass",
+    "SymbolicMemory", "TensorType", "TrustError", "Value", "aliases", "compile_backend",
+    "liveness", "load", "load_training_step", "memory", "plan", "plan_buffers", "run",
+    "symbolic_memory",
 ]  # fmt: skip
 
 EffectsKnown = Literal["observed", "declared"]
@@ -164,6 +167,18 @@ def liveness(program: Program, live_at_exit: LiveAtExit = "outputs") -> Liveness
 def memory(program: Program) -> Memory:
     """How many bytes are alive at each op, and where the peak is."""
     return Memory.of(program)
+
+
+def symbolic_memory(program: Program, names: Mapping[str, str] | None = None) -> SymbolicMemory:
+    """The bytes of a program with dynamic dimensions, as functions of these.
+
+    Dimensions have the names of their `torch.export.Dim`s where these are still known, which
+    they are not once a program was saved; else the name is the place, such as `x.shape[0]`.
+    `names` gives others: `{"batch": "x.shape[0]"}`.
+
+    Raises `ProgramError` for a program without dynamic dimensions.
+    """
+    return SymbolicMemory.of(program, names)
 
 
 def __getattr__(name: str) -> object:
