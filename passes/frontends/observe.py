@@ -23,7 +23,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
+from passes.frontends.fakes import known_int, nbytes_of, storage_bytes, storage_of, tensors_in
 from passes.frontends.schema import (
     CLONES_STORAGE,
     COPIES_IN_TRUTH,
@@ -137,20 +137,21 @@ def _grow_to_truth(name: str, args: Sequence[object], result: object) -> None:
     first = args[0]
     if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
         return
+    wanted: Any  # int, or a symbol
     if name in CLONES_STORAGE:
-        wanted = nbytes_of(first)
+        wanted = storage_bytes(first)
     elif result.dim() == 0:
         shapes = [tensor.shape for tensor in tensors_in(list(args[:2]))]
-        wanted = known_int(prod(torch.broadcast_shapes(*shapes)) * result.element_size())  # type: ignore[no-untyped-call]  # torch's own
+        wanted = prod(torch.broadcast_shapes(*shapes)) * result.element_size()  # type: ignore[no-untyped-call]  # torch's own
     else:
         return
-    if wanted is not None and wanted > (nbytes_of(result) or 0):
+    if known_int(wanted) is not None and wanted > (storage_bytes(result) or 0):
         result.untyped_storage().resize_(wanted)
 
 
 def _grow_by_one(tensor: torch.Tensor) -> None:
-    nbytes = nbytes_of(tensor)
-    if nbytes:
+    nbytes = storage_bytes(tensor)
+    if nbytes is not None and known_int(nbytes):
         tensor.untyped_storage().resize_(nbytes + tensor.element_size())
 
 

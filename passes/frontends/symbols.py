@@ -80,6 +80,9 @@ class Reader:
                 yield from self.conditions(part)
             return
         text = self.text(guard)
+        if isinstance(guard, sympy.Eq | sympy.Ne):
+            sign = "==" if isinstance(guard, sympy.Eq) else "!="
+            text = f"{self.text(guard.lhs)} {sign} {self.text(guard.rhs)}"
         relation = _RELATIONS.get(type(guard))
         size = None
         if relation is not None:

@@ -167,17 +167,22 @@ class SymbolicMemory:
                 f"{', '.join(f'{symbol.name}={symbol.example}' for symbol in self.symbols)}"
             )
 
+    def __repr__(self) -> str:
+        return f"<SymbolicMemory of {self.program.name}: {', '.join(map(str, self.peak))}>"
+
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """The answer as text."""
-        found = [f"peak of {self.program.name} in bytes, the greatest of"]
-        found += [f"  {piece}" for piece in self.peak]
-        found.append(f"and {self.main.resident} of inputs, parameters and other state, where")
+        """The answer as text, a line each."""
+        pieces, box = self.peak, self.main.facts.box
+        found = [f"peak in bytes, {'the greatest of' if len(pieces) > 1 else 'for all sizes'}:"]
+        found += [f"  {piece}" for piece in pieces]
+        found += [f"apart from it: {self.main.resident}", "where:"]
         for symbol in self.symbols:
-            low, high = self.main.facts.box[symbol.name]
-            span = f"= {low}" if low == high else f">= {low}" if high is None else f"{low}..{high}"
-            found.append(f"  {symbol.name} {span}  is {', '.join(symbol.places)}")
-        found += [f"  {condition}" for condition in self.conditions]
-        return found
+            low, high = box[symbol.name]
+            span = f"= {low}" if low == high else f">= {low}"
+            span += f", <= {high}" if high is not None and high != low else ""
+            origin = "" if symbol.places == (symbol.name,) else f"  is {', '.join(symbol.places)}"
+            found.append(f"  {symbol.name} {span}{origin}")
+        return [*found, *(f"  {condition}" for condition in self.conditions)]
