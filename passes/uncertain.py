@@ -14,7 +14,6 @@ counts here too.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from typing import Generic, TypeVar
@@ -33,13 +32,16 @@ N = TypeVar("N")
 
 @frozen
 class Amounts(Generic[N]):
-    """Bytes of storages by number (None: not known), and what is done with bytes."""
+    """Bytes of storages by number (None: not known), and what is done with bytes.
+
+    `again` is what an op's run holds of earlier iterations, of so many bytes of one.
+    """
 
     of: Callable[[int], N | None]
     total: Callable[[Iterable[N]], N]
     most: Callable[[Iterable[N]], N]
     less: Callable[[N, N], N]
-    times: Callable[[N, int], N]
+    again: Callable[[N, Op], N]
 
 
 @define(eq=False, slots=False)
@@ -54,7 +56,12 @@ class Uncertain(Generic[N]):
         """In plain numbers of bytes."""
         nbytes = liveness.aliases.allocations.nbytes
         most = partial(max, default=0)
-        return Uncertain(liveness, Amounts(nbytes, sum, most, min, operator.mul))
+
+        def again(held: int, op: Op) -> int:
+            count = op.region_flow.again if op.region_flow else 0
+            return held * (count or 0)
+
+        return Uncertain(liveness, Amounts(nbytes, sum, most, min, again))
 
     @property
     def program(self) -> Program:
@@ -203,10 +210,10 @@ class Uncertain(Generic[N]):
         ]
 
     def _held(self, index: int) -> Iterable[N]:
-        return (nbytes for (start, stop), nbytes in self._held_again if start <= index <= stop)
+        return (nbytes for (start, stop), nbytes in self.held_again if start <= index <= stop)
 
     @cached_property
-    def _held_again(self) -> list[tuple[Span, N]]:
+    def held_again(self) -> list[tuple[Span, N]]:
         """What a loop's run keeps of a region's output until the region returns again."""
         found = []
         for op in self.program.all_ops:
@@ -223,7 +230,7 @@ class Uncertain(Generic[N]):
                 region = next(region for region in op.regions if value in region.outputs)
                 most = self.amounts.most(self._known(made))
                 until = op.index if flow.held_for_stacking else region.ops[-1].index
-                found.append(((op.first_index, until), self.amounts.times(most, flow.again)))
+                found.append(((op.first_index, until), self.amounts.again(most, op)))
         return found
 
 

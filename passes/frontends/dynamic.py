@@ -9,12 +9,14 @@ about which torch asks without a note, are no symbols but these numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import sympy
 import torch
 from attrs import evolve, frozen
+from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
@@ -23,7 +25,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from passes.errors import CaptureError
 from passes.frontends.book import Book
-from passes.frontends.fakes import World, known_int, storage_bytes, unwrapped
+from passes.frontends.fakes import World, known_int, storage_bytes, storage_of, unwrapped
 from passes.frontends.fx import Walk
 from passes.frontends.symbols import Expression, Reader
 from passes.program import Fresh, OneOf, Op, Program, Unknown
@@ -59,13 +61,14 @@ class SymbolicWorld(World):
         env = self.mode.shape_env
         assert env is not None
         names: dict[object, str] = {}
+        self._met: dict[int, bool] = {}  # storages, and whether they are a dynamic input's
         self.box: dict[str, Interval] = {}
         self._symbols: dict[object, Expression] = {}
         self._examples = {d.expression: sympy.Integer(sizes[d.symbol.name]) for d in dimensions}
         for dimension in dimensions:
             name, high = dimension.symbol.name, dimension.symbol.high
             size = sizes[name]
-            made = env.create_symbol(size, ConstantSource(name), DimDynamic.DYNAMIC)
+            made = self.symbol(name, size)
             self._symbols[dimension.expression] = made
             self.box[name] = (size, size)
             if isinstance(made, sympy.Symbol):
@@ -77,6 +80,12 @@ class SymbolicWorld(World):
                 )
         self.reader = Reader(names, self.box)
 
+    def symbol(self, name: str, size: int) -> Expression:
+        """A new symbol, or the number 0 or 1."""
+        env = self.mode.shape_env
+        assert env is not None
+        return env.create_symbol(size, ConstantSource(name), DimDynamic.DYNAMIC)
+
     def input(self, given: object, recorded: object) -> object:
         """An input of the program: what was given, with the symbols that were recorded."""
         if isinstance(recorded, torch.SymInt):
@@ -87,6 +96,7 @@ class SymbolicWorld(World):
         if all(isinstance(size, int) for size in layout):
             return super().input(given, recorded)
         assert isinstance(given, torch.Tensor)
+        self._meet(given, dynamic=True)
         device = self.device if given.is_meta and self.device else given.device
         with self.mode:
             made = torch.empty_strided(
@@ -96,6 +106,22 @@ class SymbolicWorld(World):
                 device=device,
             )
         return made.requires_grad_(given.requires_grad)
+
+    def tensor(self, real: torch.Tensor) -> torch.Tensor:
+        self._meet(real, dynamic=False)
+        return super().tensor(real)
+
+    def _meet(self, real: torch.Tensor, dynamic: bool) -> None:
+        """Refuse a storage of a dynamic input that something else has too."""
+        if real.layout is torch.strided:
+            key = storage_of(real)
+            if key in self._met and (dynamic or self._met[key]):
+                raise CaptureError(
+                    f"an input with dynamic dimensions, of shape {tuple(real.shape)} in the "
+                    "example, shares its storage with another input or with state, and what they "
+                    "share at other sizes is not known. Load the program with inputs that do not"
+                )
+            self._met[key] = dynamic
 
     def _size(self, size: int | torch.SymInt) -> int | torch.SymInt:
         """A recorded size in this world."""
@@ -109,10 +135,11 @@ class SymbolicWorld(World):
         made = env.create_symintnode(here, hint=int(recorded.xreplace(self._examples)))
         return made
 
-    def facts(self, program: Program, book: Book) -> Facts:
+    def facts(self, program: Program, walk: Walk) -> Facts:
         """What a walk in this world has found."""
         env = self.mode.shape_env
         assert env is not None
+        book = walk.book
         sizes: dict[int, Size] = {}
         largest = _largest(program.all_ops, book)
         for entry in program.entry.values:
@@ -124,7 +151,14 @@ class SymbolicWorld(World):
                     if isinstance(answer, (Fresh, Unknown)):
                         self._add(sizes, book, value.index, answer.nbytes, value.name, largest)
         conditions = [c for guard in env.guards for c in self.reader.conditions(guard.expr)]
-        return Facts(program, sizes, self.box, tuple({c.text: c for c in conditions}.values()))
+        again = {}
+        for op in program.all_ops:
+            count = walk.counts.get(op.name)
+            size = None if count is None else self.reader.size(count - 1)
+            if size is not None:
+                again[op.index] = size
+        told = {condition.text: condition for condition in conditions}
+        return Facts(program, sizes, again, self.box, tuple(told.values()))
 
     def _add(
         self,
@@ -158,6 +192,20 @@ class SymbolicWorld(World):
         )
 
 
+class NumbersWorld(SymbolicWorld):
+    """The same with numbers instead of symbols."""
+
+    def symbol(self, name: str, size: int) -> Expression:
+        return sympy.Integer(size)
+
+
+class PythonWorld(SymbolicWorld):
+    """The same with torch's decompositions in Python."""
+
+    def surroundings(self) -> AbstractContextManager[object]:
+        return enable_python_dispatcher()
+
+
 def _largest(ops: Iterable[Op], book: Book) -> dict[int, int | None]:
     """The most bytes that storages which ops resize get to, by identity."""
     found: dict[int, int | None] = {}
@@ -181,7 +229,7 @@ def dynamic_of(
 
 
 def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
-    def find(sizes: Mapping[str, int]) -> Facts:
+    def walked(sizes: Mapping[str, int], kind: type[SymbolicWorld]) -> Facts:
         walks: list[Walk] = []
 
         # Any: the parameters are those of a walk.
@@ -189,10 +237,26 @@ def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
             walks.append(Walk(*args, **keywords))
             return walks[0]
 
-        program = load(partial(SymbolicWorld, dimensions, sizes), walk)
+        program = load(partial(kind, dimensions, sizes), walk)
         world = walks[0].book.world
         assert isinstance(world, SymbolicWorld)
-        return world.facts(program, walks[0].book)
+        return world.facts(program, walks[0])
+
+    def find(sizes: Mapping[str, int]) -> Facts:
+        # Kernels in C++ may want numbers where torch's in Python do not.
+        found: list[Facts] = []
+        refused: list[CaptureError] = []
+        for kind in (SymbolicWorld, PythonWorld):
+            if not found or any(c.relation == "==" for c in found[0].conditions):
+                try:
+                    found.append(walked(sizes, kind))
+                except CaptureError as error:
+                    refused.append(error)
+        if not found:
+            raise refused[0]
+        widest = min(found, key=_equations)
+        _demand_same(widest.program, walked(sizes, NumbersWorld).program)
+        return widest
 
     def named(names: Mapping[str, str]) -> Dynamic:
         new = [evolve(d.symbol, name=names.get(d.symbol.name, d.symbol.name)) for d in dimensions]
@@ -200,6 +264,30 @@ def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
         return _dynamic(renamed, load)
 
     return Dynamic(tuple(dimension.symbol for dimension in dimensions), find, named)
+
+
+def _equations(facts: Facts) -> int:
+    """In how many ways facts hold for single sizes only."""
+    points = sum(low == high for low, high in facts.box.values())
+    return points + sum(condition.relation == "==" for condition in facts.conditions)
+
+
+def _demand_same(symbolic: Program, numbers: Program) -> None:
+    """Raise unless a walk on symbols has found what one on numbers finds at the examples."""
+    for one, other in zip(symbolic.all_ops, numbers.all_ops, strict=True):
+        if _told(one) != _told(other):
+            raise CaptureError(
+                f"{one.name} ({one.target}) does something else on symbolic sizes than on numbers: "
+                f"{', '.join(map(str, one.effects.results))} and "
+                f"{', '.join(map(str, other.effects.results))}. Load the program at the sizes you "
+                "need instead"
+            )
+
+
+def _told(op: Op) -> object:
+    """What an op does to memory."""
+    results = op.effects.results
+    return op.name, [r.nbytes if isinstance(r, Fresh) else r for r in results], op.effects.resizes
 
 
 def dimensions_of(exported: ExportedProgram, inputs: Sequence[object]) -> list[Dimension]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -238,6 +239,10 @@ class World:
             if isinstance(source, nn.Parameter):
                 return nn.Parameter(fake, source.requires_grad)
             return fake.requires_grad_(source.requires_grad)
+
+    def surroundings(self) -> AbstractContextManager[object]:
+        """What a program is walked in besides the fake mode."""
+        return nullcontext()
 
     def input(self, given: object, recorded: object) -> object:
         """What stands for an input that a capture has recorded."""

@@ -64,6 +64,7 @@ class Case:
         made = liveness.aliases.allocations
         uncertain = Uncertain(liveness, _amounts(self.facts))
         count = len(self.facts.program.all_ops)
+        held = uncertain.kept or uncertain.held_again
         changes: list[list[Size]] = [[] for _ in range(count + 1)]
         for number, spans in uncertain.certain_spans.items():
             size = self.facts.sizes.get(number)
@@ -76,7 +77,7 @@ class Case:
         for index in range(count):
             if changes[index]:
                 level = Size.sum((level, *changes[index]))
-            timeline.append(level + uncertain.at(index) if uncertain.kept else level)
+            timeline.append(level + uncertain.at(index) if held else level)
         return tuple(timeline)
 
     @cached_property
@@ -199,6 +200,12 @@ def point(values: Mapping[str, int]) -> dict[str, Interval]:
     return {name: (value, value) for name, value in values.items()}
 
 
+def _again(facts: Facts, op: Op) -> Size:
+    """How many earlier iterations an op's run holds something of."""
+    known = op.region_flow.again if op.region_flow else 0
+    return facts.again.get(op.index, Size.of(known or 0))
+
+
 def _amounts(facts: Facts) -> Amounts[Size]:
     """Bytes as functions of symbols."""
     return Amounts(
@@ -206,5 +213,5 @@ def _amounts(facts: Facts) -> Amounts[Size]:
         total=Size.sum,
         most=lambda sizes: extreme("max", sizes, facts.box),
         less=lambda one, other: extreme("min", (one, other), facts.box),
-        times=lambda size, count: size * Size.of(count),
+        again=lambda size, op: size * _again(facts, op),
     )
