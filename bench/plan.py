@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import sympy  # type: ignore[import-untyped]  # has no types
+import sympy
 import torch
 from attrs import define, field
 from torch._inductor.codegen import memory_planning

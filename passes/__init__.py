@@ -6,6 +6,7 @@
     passes.memory(program)       bytes alive at each op, the peak, and who holds it
     passes.fits(model, inputs, budget="24 GiB")     whether it runs, or trains, in that
     passes.cuda_memory(program)  the same in blocks of torch's allocator for CUDA
+    passes.symbolic_memory(program)  the peak as a function of dynamic dimensions
     passes.plan(program)         an offset for every storage, in one arena per device
     passes.run(MyAnalysis, program)
 
@@ -15,7 +16,7 @@ an analysis of your own can name the results it needs as fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,7 @@ from passes.program import Effects, Op, Program, Region, Role, TensorType, Value
 from passes.run import run
 from passes.stages import GraphAnalyser, LiveStage, LiveVariable, LiveVariableVector
 from passes.storages import UNKNOWN, Storage, StorageClass
+from passes.symbolic.memory import SymbolicMemory
 
 if TYPE_CHECKING:
     from passes.frontends.shapes import shape_prop_pass as shape_prop_pass
@@ -42,11 +44,11 @@ if TYPE_CHECKING:
 __all__ = [
     "UNKNOWN", "Aliases", "Breakdown", "BudgetError", "Buffer", "CaptureError", "Category",
     "CudaMemory", "Effects", "EffectsKnown", "Fit", "GraphAnalyser", "Layout", "LiveAtExit",
-    "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op",
-    "Plan", "PlanError", "Program", "ProgramError", "Region", "Role", "Slot", "Storage",
-    "StorageClass", "TensorType", "TrustError", "Value", "aliases", "compile_backend",
-    "cuda_memory", "fits", "liveness", "load", "load_training_step", "memory", "plan",
-    "plan_buffers", "run",
+    "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory",
+    "Op", "Plan", "PlanError", "Program", "ProgramError", "Region", "Role", "Slot", "Storage",
+    "StorageClass", "SymbolicMemory", "TensorType", "TrustError", "Value", "aliases",
+    "compile_backend", "cuda_memory", "fits", "liveness", "load", "load_training_step",
+    "memory", "plan", "plan_buffers", "run", "symbolic_memory",
 ]  # fmt: skip
 
 EffectsKnown = Literal["observed", "declared"]
@@ -216,6 +218,18 @@ def memory(program: Program) -> Memory:
 def cuda_memory(program: Program) -> CudaMemory:
     """How many bytes torch's allocator for CUDA would hand out, and take from the device."""
     return CudaMemory.of(program)
+
+
+def symbolic_memory(program: Program, names: Mapping[str, str] | None = None) -> SymbolicMemory:
+    """The bytes of a program with dynamic dimensions, as functions of these.
+
+    Dimensions have the names of their `torch.export.Dim`s where these are still known, which
+    they are not once a program was saved; else the name is the place, such as `x.shape[0]`.
+    `names` gives others: `{"batch": "x.shape[0]"}`.
+
+    Raises `ProgramError` for a program without dynamic dimensions.
+    """
+    return SymbolicMemory.of(program, names)
 
 
 def __getattr__(name: str) -> object:

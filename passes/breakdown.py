@@ -135,7 +135,7 @@ class Breakdown:
         """When each storage is certainly alive; at entry's, always."""
         liveness = self.liveness
         uncertain = liveness.aliases.uncertain
-        found = Uncertain(liveness).certain_spans if uncertain else liveness.spans
+        found = Uncertain.of(liveness).certain_spans if uncertain else liveness.spans
         storage_of = liveness.aliases.allocations.storage
         spans = {storage_of(number): intervals for number, intervals in found.items()}
         always = ((0, len(self.timeline) - 1),)

@@ -54,7 +54,7 @@ class Memory:
         made = aliases.allocations
         levels = [0] * (len(program.all_ops) + 1)
         held_again = any(op.region_flow and op.region_flow.again for op in program.all_ops)
-        uncertain = Uncertain(liveness) if aliases.uncertain or held_again else None
+        uncertain = Uncertain.of(liveness) if aliases.uncertain or held_again else None
         spans = uncertain.certain_spans if uncertain else liveness.spans
         unsized = []
         for number, intervals in spans.items():

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import cached_property
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import define, field, frozen
 
@@ -39,6 +39,9 @@ from passes.effects import ResultEffect as ResultEffect
 from passes.effects import SameAs as SameAs
 from passes.effects import Unknown as Unknown
 from passes.printing import op_lines
+
+if TYPE_CHECKING:
+    from passes.symbolic.dynamic import Dynamic
 
 T = TypeVar("T")
 
@@ -272,8 +275,9 @@ class Program:
     `ops` are those of the outermost graph, one per node of the source graph and in its
     order; `walk()` has the ops of all regions too.  `values[value.index]` is each value, of
     entry, ops and region inputs.  `kept` says of outputs what they are to the caller, where
-    they are not just results.  `capture` says what made it, `notes` what the capture assumed
-    or lost.  Satisfies `dataflow.FlowGraph`.
+    they are not just results.  `dynamic` are its dimensions that are not fixed, if it has any;
+    all else is at the sizes it was loaded with.  `capture` says what made it, `notes` what the
+    capture assumed or lost.  Satisfies `dataflow.FlowGraph`.
     """
 
     name: str
@@ -285,6 +289,7 @@ class Program:
     notes: tuple[str, ...] = ()
     graph: object = None
     kept: tuple[Kept, ...] = ()
+    dynamic: Dynamic | None = None
     _results: dict[object, object] = field(factory=dict, init=False)
 
     def once(self, key: object, compute: Callable[[], T]) -> T:

@@ -14,10 +14,11 @@ counts here too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
+from typing import Generic, TypeVar
 
-from attrs import define
+from attrs import define, frozen
 
 from dataflow import CopyKind
 from passes.alias import Aliases
@@ -25,12 +26,42 @@ from passes.liveness import Liveness, Span, merged
 from passes.program import AliasOf, Op, Program, SameAs, Value
 from passes.storages import ANY, Allocations, is_one, numbers
 
+N = TypeVar("N")
+"""A number of bytes, or a function of symbols that gives one."""
+
+
+@frozen
+class Amounts(Generic[N]):
+    """Bytes of storages by number (None: not known), and what is done with bytes.
+
+    `again` is what an op's run holds of earlier iterations, of so many bytes of one.
+    """
+
+    of: Callable[[int], N | None]
+    total: Callable[[Iterable[N]], N]
+    most: Callable[[Iterable[N]], N]
+    less: Callable[[N, N], N]
+    again: Callable[[N, Op], N]
+
 
 @define(eq=False, slots=False)
-class Uncertain:
+class Uncertain(Generic[N]):
     """The uncertain values of a program, and the bytes they may keep alive."""
 
     liveness: Liveness
+    amounts: Amounts[N]
+
+    @staticmethod
+    def of(liveness: Liveness) -> Uncertain[int]:
+        """In plain numbers of bytes."""
+        nbytes = liveness.aliases.allocations.nbytes
+        most = partial(max, default=0)
+
+        def again(held: int, op: Op) -> int:
+            count = op.region_flow.again if op.region_flow else 0
+            return held * (count or 0)
+
+        return Uncertain(liveness, Amounts(nbytes, sum, most, min, again))
 
     @property
     def program(self) -> Program:
@@ -111,22 +142,28 @@ class Uncertain:
         found -= {ANY, *self.certain_spans, *self.made.owner}
         return sorted(storage for storage in found if self.made.nbytes(storage) is None)
 
-    def at(self, index: int) -> int:
+    def at(self, index: int) -> N:
         """Bytes that uncertain values may keep alive while op `index` runs."""
-        alone = 0
-        together = 0
+        amounts = self.amounts
+        alone: list[N] = []
+        together: list[N] = []
         shared: set[int] = set()
         for storages, spans in self.kept:
             if not _within(index, spans):
                 continue
             candidates = [s for s in storages if self._adds(s, index)]
-            most = max((self.made.nbytes(s) or 0 for s in candidates), default=0)
+            most = amounts.most(self._known(candidates))
             if all(map(is_one, candidates)):
-                together += most
+                together.append(most)
                 shared.update(candidates)
             else:
-                alone += most
-        return alone + min(together, self._once(shared, index)) + self._held(index)
+                alone.append(most)
+        once = amounts.less(amounts.total(together), self._once(shared, index))
+        return amounts.total([*alone, once, *self._held(index)])
+
+    def _known(self, storages: Iterable[int]) -> list[N]:
+        found = map(self.amounts.of, storages)
+        return [nbytes for nbytes in found if nbytes is not None]
 
     def _adds(self, storage: int, index: int) -> bool:
         """Whether a storage would add bytes to those certainly alive."""
@@ -134,20 +171,23 @@ class Uncertain:
             return False
         return not is_one(storage) or not _within(index, self.certain_spans.get(storage, ()))
 
-    def _once(self, storages: Iterable[int], index: int) -> int:
+    def _once(self, storages: Iterable[int], index: int) -> N:
         """Bytes of storages each counted once, and of each branch the larger side."""
-        total = 0
-        sides: dict[Op, dict[int, int]] = {}
+        apart: list[int] = []
+        sides: dict[Op, dict[int, list[int]]] = {}
         for storage in storages:
             left = self._left(self.made.definer[storage], index)
-            nbytes = self.made.nbytes(storage) or 0
             if left is None:
-                total += nbytes
+                apart.append(storage)
             else:
                 op, side = left
-                counted = sides.setdefault(op, {})
-                counted[side] = counted.get(side, 0) + nbytes
-        return total + sum(max(counted.values()) for counted in sides.values())
+                sides.setdefault(op, {}).setdefault(side, []).append(storage)
+        total = self.amounts.total
+        larger = [
+            self.amounts.most([total(self._known(side)) for side in found.values()])
+            for found in sides.values()
+        ]
+        return total([*self._known(apart), *larger])
 
     def _left(self, allocates: Op, index: int) -> tuple[Op, int] | None:
         """The outermost op whose region an allocation was made in and `index` is not in,
@@ -169,11 +209,11 @@ class Uncertain:
             for number, region in enumerate(op.regions)
         ]
 
-    def _held(self, index: int) -> int:
-        return sum(nbytes for (start, stop), nbytes in self._held_again if start <= index <= stop)
+    def _held(self, index: int) -> Iterable[N]:
+        return (nbytes for (start, stop), nbytes in self.held_again if start <= index <= stop)
 
     @cached_property
-    def _held_again(self) -> list[tuple[Span, int]]:
+    def held_again(self) -> list[tuple[Span, N]]:
         """What a loop's run keeps of a region's output until the region returns again."""
         found = []
         for op in self.program.all_ops:
@@ -188,9 +228,9 @@ class Uncertain:
                     if (by := self.made.op(storage)) and by.index in inside
                 ]
                 region = next(region for region in op.regions if value in region.outputs)
-                nbytes = max((self.made.nbytes(storage) or 0 for storage in made), default=0)
+                most = self.amounts.most(self._known(made))
                 until = op.index if flow.held_for_stacking else region.ops[-1].index
-                found.append(((op.first_index, until), nbytes * flow.again))
+                found.append(((op.first_index, until), self.amounts.again(most, op)))
         return found
 
 

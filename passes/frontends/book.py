@@ -14,7 +14,7 @@ from attrs import define, field
 from torch import nn
 
 from passes.frontends.env import leaf_names
-from passes.frontends.fakes import World, nbytes_of, storage_of, type_of, unwrapped
+from passes.frontends.fakes import World, known_int, storage_bytes, storage_of, type_of, unwrapped
 from passes.program import EntryValue, Role, Value
 
 
@@ -28,7 +28,8 @@ class Book:
     storages: dict[int, int] = field(factory=dict)  # value number -> storage identity
     fakes: dict[int, torch.Tensor] = field(factory=dict)  # value number -> fake
     owners: dict[int, Value] = field(factory=dict)  # storage identity -> first value
-    sizes: dict[int, int | None] = field(factory=dict)  # storage identity -> bytes
+    begun: dict[int, int | torch.SymInt | None] = field(factory=dict)  # bytes at first, by identity
+    sizes: dict[int, int | None] = field(factory=dict)  # bytes now, by identity
     _attributes: dict[int, Value] = field(factory=dict)  # by id of the real tensor
     _kept: list[object] = field(factory=list)
 
@@ -52,7 +53,8 @@ class Book:
         self.fakes[value.index] = fake
         if identity not in self.owners:
             self.owners[identity] = value
-            self.sizes[identity] = nbytes_of(fake)
+            self.begun[identity] = storage_bytes(fake)
+            self.sizes[identity] = known_int(self.begun[identity])
             if fake.layout is torch.strided:
                 self._kept.append(unwrapped(fake).untyped_storage())
 
@@ -88,4 +90,4 @@ class Book:
         return self._attributes[id(real)]
 
 
-_FORGOTTEN = ("values", "entries", "storages", "fakes", "owners", "sizes", "_attributes")
+_FORGOTTEN = ("values", "entries", "storages", "fakes", "owners", "begun", "sizes", "_attributes")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -103,10 +104,13 @@ def storage_of(tensor: torch.Tensor) -> int:
 
 def nbytes_of(tensor: torch.Tensor) -> int | None:
     """Bytes of the tensor's whole storage; None if the run decides."""
+    return known_int(storage_bytes(tensor))
+
+
+def storage_bytes(tensor: torch.Tensor) -> int | torch.SymInt | None:
+    """The same, as the symbol it may be; None for a tensor that is not strided."""
     tensor = unwrapped(tensor)
-    if tensor.layout is not torch.strided:
-        return None
-    return known_int(tensor.untyped_storage().nbytes())
+    return None if tensor.layout is not torch.strided else tensor.untyped_storage().nbytes()
 
 
 def tensors_in(result: object) -> list[torch.Tensor]:
@@ -239,6 +243,14 @@ class World:
             if isinstance(source, nn.Parameter):
                 return nn.Parameter(fake, source.requires_grad)
             return fake.requires_grad_(source.requires_grad)
+
+    def surroundings(self) -> AbstractContextManager[object]:
+        """What a program is walked in besides the fake mode."""
+        return nullcontext()
+
+    def input(self, given: object, recorded: object) -> object:
+        """What stands for an input that a capture has recorded."""
+        return self.value(given)
 
     def value(self, real: object) -> object:
         """A pytree of inputs with each tensor replaced by its fake."""

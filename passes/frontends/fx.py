@@ -81,7 +81,8 @@ class Walk:
     """One walk over a graph and its sub-graphs.  `ops` numbers are given as they end.
 
     `missing`: something could not be computed.  `dynamic`: the capture has dynamic dimensions;
-    `sized` are nodes that return an operand or a copy as these decide.
+    `sized` are nodes that return an operand or a copy as these decide.  `counts` are numbers
+    of iterations by the loop's op, where the run holds something of each.
     """
 
     book: Book
@@ -91,6 +92,7 @@ class Walk:
     missing: bool = False
     dynamic: bool = False
     sized: list[str] = field(factory=list)
+    counts: dict[str, int | torch.SymInt] = field(factory=dict)
     ops: int = 0
 
     def mark(self) -> tuple[object, int]:
@@ -105,6 +107,7 @@ class Walk:
     def surroundings(self) -> contextlib.AbstractContextManager[object]:
         """What a graph is walked in."""
         stack = contextlib.ExitStack()
+        stack.enter_context(self.book.world.surroundings())
         stack.enter_context(self.book.world.mode)
         stack.enter_context(self.observer)
         return stack

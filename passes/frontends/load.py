@@ -12,7 +12,7 @@ constants come from the source's real state, so that ties and shared buffers are
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves
 from passes.errors import CaptureError, TrustError
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.declaring import DeclaredWalk, RecordedWorld
+from passes.frontends.dynamic import dynamic_of
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
 from passes.frontends.fakes import World, module_tensors
 from passes.frontends.fx import Walk
@@ -51,8 +52,8 @@ ASSUMED_APART = "inputs are assumed to share no storage: no example inputs were 
 class Way:
     """How the effects of ops come to be known: the world of tensors, and the walk."""
 
-    world: type[World]
-    walk: type[Walk]
+    world: Callable[[torch.device | None], World]
+    walk: Callable[..., Walk]
 
 
 OBSERVED = Way(World, Walk)
@@ -179,7 +180,7 @@ def _from_exported(
         else:
             real = exported.constants.get(str(spec.target))
         label = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target or node.name)
-        inputs.append((_ROLES[spec.kind], label, world.value(real)))
+        inputs.append((_ROLES[spec.kind], label, world.input(real, node.meta.get("val"))))
     sizes = [
         size
         for node, (_, label, value) in zip(placeholders, inputs, strict=True)
@@ -188,6 +189,19 @@ def _from_exported(
     if sizes:
         source = "the example inputs" if given is not None else "the sizes it was exported with"
         notes.append(f"dynamic dimensions are taken at {source}: {', '.join(sizes)}")
+    flat = (
+        given
+        if given is not None
+        else [
+            node.meta.get("val")
+            for node, spec in zip(placeholders, signature.input_specs, strict=True)
+            if spec.kind is InputKind.USER_INPUT
+        ]
+    )
+
+    def again(world: Callable[[torch.device | None], World], walk: Callable[..., Walk]) -> Program:
+        return _from_exported(exported, args, kwargs, capture, name, Way(world, walk))
+
     mutated = {**signature.buffers_to_mutate, **signature.user_inputs_to_mutate}
     if mutated:
         notes.append(
@@ -205,6 +219,7 @@ def _from_exported(
         phases=_phases(exported),
         kept=list(_kept(exported)),
         kind=way.walk,
+        dynamic=dynamic_of(exported, flat, again),
     )
 
 

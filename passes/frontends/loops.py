@@ -131,12 +131,14 @@ def scan(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     number = known_int(count)
     if number != 1:
         copies += _back(last.values, heads)
+    # A count that is a symbol is asked, so that the answer is noted.
+    many = number is None or bool(count >= 3)
     flow = RegionFlow(
         _control(number),
         tuple(copies),
         # The run keeps the parts of the first iteration, and those of the last one.
         held=parts.values,
-        again=2 if number is None else min(2, number - 1),
+        again=2 if many else known_int(count - 1),
         early=stacked if number != 1 else (),
     )
     fresh: tuple[ResultEffect, ...] = (*[OneOf(()) for _ in ends], *_fresh(stacks))
@@ -153,6 +155,7 @@ def map_(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     result = _stacked(step.returned.result, count)
     values = walk.book.leaves("/".join(inner), leaves_of(result))
     number = known_int(count)
+    walk.counts["/".join(inner)] = count
     flow = RegionFlow(
         _control(number),
         (*step.copies, *_stack(step.returned.values, values)),

@@ -23,7 +23,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
+from passes.frontends.fakes import known_int, nbytes_of, storage_bytes, storage_of, tensors_in
 from passes.frontends.schema import (
     CLONES_STORAGE,
     COPIES_IN_TRUTH,
@@ -100,10 +100,10 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
         elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
-            _grow_to_truth(about.name, args, result)
+            result = _grown_to_truth(about.name, args, result)
         elif about.name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
-            for number in ONE_MORE_IN_TRUTH[about.name]:
-                _grow_by_one(result[number])
+            more = ONE_MORE_IN_TRUTH[about.name]
+            result = tuple(_grown_by_one(t) if n in more else t for n, t in enumerate(result))
         self.calls.append(Call(func, args, kwargs, result))
         if not about.quiet:
             self.loud = True
@@ -132,26 +132,36 @@ def _as_copies(result: object, args: Sequence[object]) -> object:
     return result
 
 
-def _grow_to_truth(name: str, args: Sequence[object], result: object) -> None:
-    """Give a fake result the storage size that the real kernel gives it."""
+def _grown_to_truth(name: str, args: Sequence[object], result: object) -> object:
+    """A fake result with the storage size that the real kernel gives it."""
     first = args[0]
     if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
-        return
+        return result
     if name in CLONES_STORAGE:
-        wanted = nbytes_of(first)
-    elif result.dim() == 0:
+        return _grown(result, storage_bytes(first))
+    if result.dim() == 0:
         shapes = [tensor.shape for tensor in tensors_in(list(args[:2]))]
-        wanted = known_int(prod(torch.broadcast_shapes(*shapes)) * result.element_size())  # type: ignore[no-untyped-call]  # torch's own
-    else:
-        return
-    if wanted is not None and wanted > (nbytes_of(result) or 0):
-        result.untyped_storage().resize_(wanted)
+        size = prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]  # torch's own
+        return _grown(result, size * result.element_size())
+    return result
 
 
-def _grow_by_one(tensor: torch.Tensor) -> None:
-    nbytes = nbytes_of(tensor)
-    if nbytes:
-        tensor.untyped_storage().resize_(nbytes + tensor.element_size())
+def _grown_by_one(tensor: torch.Tensor) -> torch.Tensor:
+    nbytes = storage_bytes(tensor)
+    return _grown(tensor, nbytes + tensor.element_size()) if nbytes else tensor
+
+
+def _grown(tensor: torch.Tensor, nbytes: int | torch.SymInt | None) -> torch.Tensor:
+    """A fake tensor on a storage of at least this many bytes, if the number is known."""
+    before = storage_bytes(tensor)
+    if nbytes is None or known_int(nbytes) is None or (before and nbytes <= before):
+        return tensor
+    if isinstance(nbytes, int):
+        tensor.untyped_storage().resize_(nbytes)
+        return tensor
+    # No storage is resized to a symbol.
+    whole = torch.empty(nbytes // tensor.itemsize, dtype=tensor.dtype, device=tensor.device)
+    return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
 def hidden_state(calls: Sequence[Call]) -> list[torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import fx
@@ -15,6 +15,7 @@ from passes.frontends.fakes import World, module_tensors, tensors_in
 from passes.frontends.fx import Walk
 from passes.frontends.undecided import is_dynamic
 from passes.program import Entry, Kept, Program, Role
+from passes.symbolic.dynamic import Dynamic
 
 _FAKES = logging.getLogger("torch._subclasses.fake_tensor")
 
@@ -30,7 +31,8 @@ def program_of(
     notes: Sequence[str] = (),
     phases: Mapping[fx.Node, str] | None = None,
     kept: Sequence[tuple[int, Role, str]] = (),
-    kind: type[Walk] = Walk,
+    kind: Callable[..., Walk] = Walk,
+    dynamic: Dynamic | None = None,
 ) -> Program:
     """The program of a graph whose placeholders get `(role, name, fake)` inputs in order.
 
@@ -93,5 +95,6 @@ def program_of(
         values=tuple(book.values),
         notes=tuple(notes),
         graph=module,
+        dynamic=dynamic,
         kept=tuple([Kept(returned.values[number], role, name) for number, role, name in kept]),
     )

@@ -6,10 +6,12 @@ Fields keep their names and meanings between versions; new ones may be added.
 from __future__ import annotations
 
 from passes.alias import Aliases
+from passes.errors import CaptureError
 from passes.fit import Fit
 from passes.liveness import Liveness
 from passes.memory import Memory
 from passes.program import Op, Program
+from passes.symbolic.memory import SymbolicMemory
 
 
 def about(program: Program) -> dict[str, object]:
@@ -56,6 +58,7 @@ def memory(result: Memory) -> dict[str, object]:
         "timeline": list(result.timeline),
         "unsized": [storage.name for storage in result.unsized],
         "temporaries_counted": False,
+        "symbolic": None if result.program.dynamic is None else symbolic(result.program),
     }
 
 
@@ -69,6 +72,37 @@ def fit(result: Fit) -> dict[str, object]:
         "margin": result.margin,
         "by_category": {category.value: n for category, n in result.by_category.items()},
     }
+
+
+def symbolic(program: Program) -> dict[str, object]:
+    """The peak as a function of the dynamic dimensions; `refused` says why there is none."""
+    found = SymbolicMemory.of(program)
+    answer: dict[str, object] = {
+        "symbols": [
+            {
+                "name": symbol.name,
+                "places": list(symbol.places),
+                "low": symbol.low,
+                "high": symbol.high,
+                "example": symbol.example,
+            }
+            for symbol in found.symbols
+        ],
+        "refused": None,
+    }
+    try:
+        return answer | {
+            "peak": [
+                {"bytes": str(piece.size), "op": _op(piece.op), "where": piece.where}
+                for piece in found.peak
+            ],
+            "entry_bytes": {role.value: str(size) for role, size in found.entry.items()},
+            "from": {name: low for name, (low, _) in found.main.facts.box.items()},
+            "conditions": list(found.conditions),
+            "unsized": [storage.name for storage in found.unsized],
+        }
+    except CaptureError as error:
+        return answer | {"refused": str(error)}
 
 
 def _op(op: Op) -> dict[str, object]:

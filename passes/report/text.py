@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from passes.alias import Aliases
+from passes.errors import CaptureError
 from passes.liveness import Liveness
 from passes.memory import Memory
 from passes.printing import place, size
 from passes.program import Op, OpKind, Program, Role
 from passes.storages import UNKNOWN, Storage
+from passes.symbolic.memory import SymbolicMemory
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 TOLD_ALIVE = 10
@@ -113,10 +115,23 @@ def memory(result: Memory) -> Iterator[str]:
     yield ""
     yield f"timeline of {len(result.timeline)} ops, full height {size(result.peak_bytes)}:"
     yield from plot(result.timeline)
+    if program.dynamic is not None:
+        yield from symbolic(program)
     yield "temporaries inside one op are not counted"
     if result.unsized:
         names = ", ".join(storage.name for storage in result.unsized[:5])
         yield f"warning: {len(result.unsized)} storages have a size only a run decides: {names}"
+
+
+def symbolic(program: Program) -> Iterator[str]:
+    """The peak as a function of the dynamic dimensions, and what these are."""
+    found = SymbolicMemory.of(program)
+    yield ""
+    try:
+        yield from found.lines()
+    except CaptureError as error:
+        yield f"the peak as a function of dynamic dimensions is not known: {error}"
+    yield ""
 
 
 _PLURAL = {

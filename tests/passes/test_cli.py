@@ -53,6 +53,44 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert linear["members"] == ["linear", "relu_"]
 
 
+def test_dynamic_dimensions_have_a_peak_for_all_sizes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "linear.pt2")
+    sizes = ({0: torch.export.Dim("batch")},)
+    linear = torch.export.export(nn.Linear(4, 8), (torch.rand(2, 4),), dynamic_shapes=sizes)
+    torch.export.save(linear, path)
+
+    assert main(["memory", path, "--trust"]) == 0
+    assert "  32*input.shape[0]  while linear runs" in capsys.readouterr().out
+
+    assert main(["memory", path, "--trust", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)["symbolic"]
+    assert [symbol["name"] for symbol in answer["symbols"]] == ["input.shape[0]"]
+    assert [piece["bytes"] for piece in answer["peak"]] == ["32*input.shape[0]"]
+    assert answer["entry_bytes"]["parameter"] == "160"
+    assert answer["refused"] is None
+
+
+def test_a_peak_for_all_sizes_may_be_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Grown(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x.new_ones(2)
+            y.resize_(x.shape[0], 2)
+            return y + 1
+
+    path = str(tmp_path / "grown.pt2")
+    sizes = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(Grown(), (torch.rand(3, 4),), dynamic_shapes=sizes), path)
+    assert main(["memory", path, "--trust"]) == 0
+    assert "is not known: new_ones has 8 bytes" in capsys.readouterr().out
+
+    assert main(["memory", path, "--trust", "--json"]) == 0
+    assert "new_ones" in json.loads(capsys.readouterr().out)["symbolic"]["refused"]
+
+
 def test_a_file_needs_trust(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "linear.pt2"
     torch.export.save(torch.export.export(nn.Linear(4, 4), (torch.rand(2, 4),)), path)

@@ -1,0 +1,346 @@
+"""Dynamic dimensions as symbols: a fake world whose inputs have sizes that are not fixed.
+
+A program is walked as at fixed sizes, but with symbols for its dynamic dimensions.  Whatever
+a fake kernel asks about them is answered as at the sizes given, and torch notes the question
+as a guard.  So everything found holds at all sizes that answer the same; sizes 0 and 1,
+about which torch asks without a note, are no symbols but these numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import sympy
+import torch
+from attrs import evolve, frozen
+from torch._dispatch.python import enable_python_dispatcher
+from torch._dynamo.source import ConstantSource
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.fx.experimental.symbolic_shapes import DimDynamic
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from passes.errors import CaptureError
+from passes.frontends.book import Book
+from passes.frontends.fakes import World, known_int, storage_bytes, storage_of, unwrapped
+from passes.frontends.fx import Walk
+from passes.frontends.symbols import Expression, Reader
+from passes.program import Fresh, OneOf, Op, Program, Unknown
+from passes.symbolic.bounds import Interval
+from passes.symbolic.dynamic import Dynamic, Facts, Symbol
+from passes.symbolic.sizes import Size
+
+Load = Callable[[Callable[[torch.device | None], World], Callable[..., Walk]], Program]
+"""Makes a program in a world, by a walk."""
+
+FARTHEST = 2**62
+"""A range that ends beyond has no end."""
+
+
+@frozen(eq=False)
+class Dimension:
+    """A symbol, and what torch calls it."""
+
+    symbol: Symbol
+    expression: Expression
+
+
+class SymbolicWorld(World):
+    """A fake world in which recorded symbols are symbols, with `sizes` as examples."""
+
+    def __init__(
+        self,
+        dimensions: Sequence[Dimension],
+        sizes: Mapping[str, int],
+        device: torch.device | None,
+    ) -> None:
+        super().__init__(device)
+        env = self.mode.shape_env
+        assert env is not None
+        names: dict[object, str] = {}
+        self._met: dict[int, bool] = {}  # storages, and whether they are a dynamic input's
+        self.box: dict[str, Interval] = {}
+        self._symbols: dict[object, Expression] = {}
+        self._examples = {d.expression: sympy.Integer(sizes[d.symbol.name]) for d in dimensions}
+        for dimension in dimensions:
+            name, high = dimension.symbol.name, dimension.symbol.high
+            size = sizes[name]
+            made = self.symbol(name, size)
+            self._symbols[dimension.expression] = made
+            self.box[name] = (size, size)
+            if isinstance(made, sympy.Symbol):
+                self.box[name] = (max(2, dimension.symbol.low), high)
+                names[made] = name
+                known = env.var_to_range[made]
+                env.var_to_range[made] = known & ValueRanges(
+                    self.box[name][0], known.upper if high is None else high
+                )
+        self.reader = Reader(names, self.box)
+
+    def symbol(self, name: str, size: int) -> Expression:
+        """A new symbol, or the number 0 or 1."""
+        env = self.mode.shape_env
+        assert env is not None
+        return env.create_symbol(size, ConstantSource(name), DimDynamic.DYNAMIC)
+
+    def input(self, given: object, recorded: object) -> object:
+        """An input of the program: what was given, with the symbols that were recorded."""
+        if isinstance(recorded, torch.SymInt):
+            return self._size(recorded)
+        if not isinstance(recorded, torch.Tensor) or recorded.layout is not torch.strided:
+            return super().input(given, recorded)
+        layout = (*recorded.shape, *recorded.stride(), recorded.storage_offset())
+        if all(isinstance(size, int) for size in layout):
+            return super().input(given, recorded)
+        assert isinstance(given, torch.Tensor)
+        self._meet(given, dynamic=True)
+        device = self.device if given.is_meta and self.device else given.device
+        with self.mode:
+            made = torch.empty_strided(
+                [self._size(size) for size in recorded.shape],
+                [self._size(step) for step in recorded.stride()],
+                dtype=given.dtype,
+                device=device,
+            )
+        return made.requires_grad_(given.requires_grad)
+
+    def tensor(self, real: torch.Tensor) -> torch.Tensor:
+        self._meet(real, dynamic=False)
+        return super().tensor(real)
+
+    def _meet(self, real: torch.Tensor, dynamic: bool) -> None:
+        """Refuse a storage of a dynamic input that something else has too."""
+        if real.layout is torch.strided:
+            key = storage_of(real)
+            if key in self._met and (dynamic or self._met[key]):
+                raise CaptureError(
+                    f"an input with dynamic dimensions, of shape {tuple(real.shape)} in the "
+                    "example, shares its storage with another input or with state, and what they "
+                    "share at other sizes is not known. Load the program with inputs that do not"
+                )
+            self._met[key] = dynamic
+
+    def _size(self, size: int | torch.SymInt) -> int | torch.SymInt:
+        """A recorded size in this world."""
+        if isinstance(size, int):
+            return size
+        recorded = size.node.expr
+        env = self.mode.shape_env
+        assert env is not None
+        here = sympy.sympify(recorded.xreplace(self._symbols))
+        made: int | torch.SymInt
+        made = env.create_symintnode(here, hint=int(recorded.xreplace(self._examples)))
+        return made
+
+    def facts(self, program: Program, walk: Walk) -> Facts:
+        """What a walk in this world has found."""
+        env = self.mode.shape_env
+        assert env is not None
+        book = walk.book
+        sizes: dict[int, Size] = {}
+        largest = _largest(program.all_ops, book)
+        for entry in program.entry.values:
+            self._add(sizes, book, entry.value.index, entry.nbytes, entry.name, largest)
+        for op in program.all_ops:
+            for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # inputs have none
+                answers = effect.answers if isinstance(effect, OneOf) else (effect,)
+                for answer in answers:
+                    if isinstance(answer, (Fresh, Unknown)):
+                        self._add(sizes, book, value.index, answer.nbytes, value.name, largest)
+        conditions = [c for guard in env.guards for c in self.reader.conditions(guard.expr)]
+        again = {}
+        for op in program.all_ops:
+            count = walk.counts.get(op.name)
+            size = None if count is None else self.reader.size(count - 1)
+            if size is not None:
+                again[op.index] = size
+        told = {condition.text: condition for condition in conditions}
+        return Facts(program, sizes, again, self.box, tuple(told.values()))
+
+    def _add(
+        self,
+        sizes: dict[int, Size],
+        book: Book,
+        number: int,
+        nbytes: int | None,
+        name: str,
+        largest: Mapping[int, int | None],
+    ) -> None:
+        """The size of a storage, which is `nbytes` at the examples."""
+        if nbytes is None or number not in book.fakes:
+            return
+        identity = book.storages[number]
+        fake = unwrapped(book.fakes[number])
+        begun = book.begun[identity]
+        if identity not in largest:
+            for found in (begun, fake.numel() * fake.element_size()):
+                size = None if found is None else self.reader.size(found)
+                if size is not None and known_int(found) == nbytes:
+                    sizes[number] = size
+                    return
+        elif largest[identity] is None:
+            return
+        elif not any(isinstance(each, torch.SymInt) for each in (begun, storage_bytes(fake))):
+            sizes[number] = Size.of(max(largest[identity] or 0, nbytes))
+            return
+        raise CaptureError(
+            f"{name} has {nbytes} bytes in this example, and how many at other sizes of the "
+            "dynamic dimensions is not known. Load the program at the sizes you need instead"
+        )
+
+
+class NumbersWorld(SymbolicWorld):
+    """The same with numbers instead of symbols."""
+
+    def symbol(self, name: str, size: int) -> Expression:
+        return sympy.Integer(size)
+
+
+class PythonWorld(SymbolicWorld):
+    """The same with torch's decompositions in Python."""
+
+    def surroundings(self) -> AbstractContextManager[object]:
+        return enable_python_dispatcher()
+
+
+def _largest(ops: Iterable[Op], book: Book) -> dict[int, int | None]:
+    """The most bytes that storages which ops resize get to, by identity."""
+    found: dict[int, int | None] = {}
+    for op in ops:
+        for position, nbytes in op.effects.resizes:
+            identity = book.storages[op.operands[position].index]
+            before = found.get(identity, 0)
+            found[identity] = None if None in (before, nbytes) else max(before or 0, nbytes or 0)
+    return found
+
+
+def dynamic_of(
+    exported: ExportedProgram,
+    inputs: Sequence[object],
+    load: Load,
+) -> Dynamic | None:
+    """The dynamic dimensions of an exported program called with these flat inputs; None if
+    it has none."""
+    dimensions = dimensions_of(exported, inputs)
+    return _dynamic(dimensions, load) if dimensions else None
+
+
+def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
+    def walked(sizes: Mapping[str, int], kind: type[SymbolicWorld]) -> Facts:
+        walks: list[Walk] = []
+
+        # Any: the parameters are those of a walk.
+        def walk(*args: Any, **keywords: Any) -> Walk:
+            walks.append(Walk(*args, **keywords))
+            return walks[0]
+
+        program = load(partial(kind, dimensions, sizes), walk)
+        world = walks[0].book.world
+        assert isinstance(world, SymbolicWorld)
+        return world.facts(program, walks[0])
+
+    def find(sizes: Mapping[str, int]) -> Facts:
+        # Kernels in C++ may want numbers where torch's in Python do not.
+        found: list[Facts] = []
+        refused: list[CaptureError] = []
+        for kind in (SymbolicWorld, PythonWorld):
+            if not found or any(c.relation == "==" for c in found[0].conditions):
+                try:
+                    found.append(walked(sizes, kind))
+                except CaptureError as error:
+                    refused.append(error)
+        if not found:
+            raise refused[0]
+        widest = min(found, key=_equations)
+        _demand_same(widest.program, walked(sizes, NumbersWorld).program)
+        return widest
+
+    def named(names: Mapping[str, str]) -> Dynamic:
+        new = [evolve(d.symbol, name=names.get(d.symbol.name, d.symbol.name)) for d in dimensions]
+        renamed = [Dimension(s, d.expression) for s, d in zip(new, dimensions, strict=True)]
+        return _dynamic(renamed, load)
+
+    return Dynamic(tuple(dimension.symbol for dimension in dimensions), find, named)
+
+
+def _equations(facts: Facts) -> int:
+    """In how many ways facts hold for single sizes only."""
+    points = sum(low == high for low, high in facts.box.values())
+    return points + sum(condition.relation == "==" for condition in facts.conditions)
+
+
+def _demand_same(symbolic: Program, numbers: Program) -> None:
+    """Raise unless a walk on symbols has found what one on numbers finds at the examples."""
+    for one, other in zip(symbolic.all_ops, numbers.all_ops, strict=True):
+        if _told(one) != _told(other):
+            raise CaptureError(
+                f"{one.name} ({one.target}) does something else on symbolic sizes than on numbers: "
+                f"{', '.join(map(str, one.effects.results))} and "
+                f"{', '.join(map(str, other.effects.results))}. Load the program at the sizes you "
+                "need instead"
+            )
+
+
+def _told(op: Op) -> object:
+    """What an op does to memory."""
+    results = op.effects.results
+    return op.name, [r.nbytes if isinstance(r, Fresh) else r for r in results], op.effects.resizes
+
+
+def dimensions_of(exported: ExportedProgram, inputs: Sequence[object]) -> list[Dimension]:
+    """The dynamic dimensions of an exported program, called with these flat inputs."""
+    places: dict[Expression, list[str]] = {}
+    examples: dict[Expression, int] = {}
+    derived: dict[Expression, list[str]] = {}
+    names: dict[Expression, str] = {}
+    given = iter(inputs)
+    placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
+    for node, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True):
+        if spec.kind is not InputKind.USER_INPUT:
+            continue
+        real, recorded = next(given), node.meta.get("val")
+        for place, size, example in _sizes(node.name, recorded, real):
+            expression = size.node.expr
+            if expression.is_Symbol:
+                places.setdefault(expression, []).append(place)
+                examples.setdefault(expression, example)
+                names |= _named(size)
+            else:
+                for symbol in expression.free_symbols:
+                    derived.setdefault(symbol, []).append(f"{place} = {expression}")
+                    examples.setdefault(symbol, int(size.node.shape_env.size_hint(symbol)))
+    found = []
+    for expression, example in examples.items():
+        name = names.get(expression) or next(iter(places.get(expression, [str(expression)])))
+        said = exported.range_constraints.get(expression)
+        low, high = (0, None) if said is None else (int(said.lower), _end(said.upper))
+        where = (*places.get(expression, ()), *derived.get(expression, ()))
+        found.append(Dimension(Symbol(name, where, low, high, example), expression))
+    return found
+
+
+# Any: an input of any kind.
+def _sizes(label: str, recorded: object, real: object) -> Iterable[tuple[str, torch.SymInt, int]]:
+    """The symbolic sizes of an input: where, which, and its value in the example."""
+    found: list[tuple[str, object, Any]] = [(label, recorded, real)]
+    if isinstance(recorded, torch.Tensor) and isinstance(real, torch.Tensor):
+        pairs = enumerate(zip(recorded.shape, real.shape, strict=True))
+        found = [(f"{label}.shape[{number}]", size, known) for number, (size, known) in pairs]
+    for place, size, known in found:
+        example = known_int(known)
+        if isinstance(size, torch.SymInt) and example is not None:
+            yield place, size, example
+
+
+def _named(size: torch.SymInt) -> dict[Expression, str]:
+    """What the user called the dimension, if this program still knows."""
+    env = size.node.shape_env
+    names = getattr(env, "source_name_to_debug_name", {})
+    return {symbol: names[s] for s, symbol in env.source_to_var.items() if s in names}
+
+
+def _end(upper: Expression) -> int | None:
+    return int(upper) if upper.is_Integer and upper < FARTHEST else None
