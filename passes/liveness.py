@@ -220,13 +220,13 @@ def merged(spans: tuple[Span, ...], new: Span) -> tuple[Span, ...]:
 
 
 def _written_entries(program: Program, aliases: Aliases) -> list[Value]:
-    """The entry values whose storage the program may write."""
+    """The entry values whose storage the program may write, and the caller may look at."""
     written: set[int] = set()
     for op in program.all_ops:
         if op.effects.writes or op.effects.origin is ANYTHING:
             written |= aliases.numbers_written_by(op)
     entry = aliases.allocations.entry
-    values = [found.value for found in program.entry.values]
+    values = [found.value for found in program.entry.values if not found.donated]
     return [value for value in values if ANY in written or entry[value.index] in written]
 
 
