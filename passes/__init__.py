@@ -5,6 +5,7 @@
     passes.liveness(program)     what is alive before, after and while each op runs
     passes.memory(program)       bytes alive at each op, the peak, and who holds it
     passes.plan(program)         an offset for every storage, in one arena per device
+    passes.advise(program)       what would lower the peak, and by how much
     passes.run(MyAnalysis, program)
 
 Results are immutable, computed once per program, and each type has `of(program)`, so that
@@ -17,9 +18,11 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from passes.advice.suggest import Advice, Suggestion, advise
 from passes.alias import Aliases
 from passes.breakdown import Breakdown, Category
 from passes.errors import CaptureError, PlanError, ProgramError, TrustError
+from passes.holding import Use, WhyAlive
 from passes.liveness import LiveAtExit, Liveness, LiveRange
 from passes.memory import Memory
 from passes.plan import Plan, Slot, plan
@@ -36,12 +39,12 @@ if TYPE_CHECKING:
     from passes.frontends.tracer import Tracer as Tracer
 
 __all__ = [
-    "UNKNOWN", "Aliases", "Breakdown", "Buffer", "CaptureError", "Category", "Effects",
+    "UNKNOWN", "Advice", "Aliases", "Breakdown", "Buffer", "CaptureError", "Category", "Effects",
     "EffectsKnown", "GraphAnalyser", "Layout", "LiveAtExit", "LiveRange", "LiveStage",
     "LiveVariable", "LiveVariableVector", "Liveness", "Memory", "Op", "Plan", "PlanError",
-    "Program", "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass", "TensorType",
-    "TrustError", "Value", "aliases", "compile_backend", "liveness", "load",
-    "load_training_step", "memory", "plan", "plan_buffers", "run",
+    "Program", "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass", "Suggestion",
+    "TensorType", "TrustError", "Use", "Value", "WhyAlive", "advise", "aliases", "compile_backend",
+    "liveness", "load", "load_training_step", "memory", "plan", "plan_buffers", "run",
 ]  # fmt: skip
 
 EffectsKnown = Literal["observed", "declared"]

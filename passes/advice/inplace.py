@@ -76,7 +76,7 @@ def is_free(facts: Facts, place: int, value: Value) -> bool:
     storage = facts.storage(value)
     if op.kind is not OpKind.CALL or storage is None or not op.effects.repeatable:
         return False
-    if op.effects.writes or facts.is_entry(storage) and not is_given_away(facts, storage):
+    if op.effects.writes or (facts.is_entry(storage) and not is_given_away(facts, storage)):
         return False
     shared = any(
         not numbers(facts.aliases.facts[other.index]).isdisjoint((storage, ANY))

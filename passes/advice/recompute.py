@@ -118,9 +118,7 @@ def _chosen(
     return chosen
 
 
-def _cone(
-    draft: Draft, facts: Facts, trials: Trials, storage: int, peak: int
-) -> _Cone | None:
+def _cone(draft: Draft, facts: Facts, trials: Trials, storage: int, peak: int) -> _Cone | None:
     """What is needed to drop a storage that lives across the peak untouched."""
     touches = facts.touches[storage]
     late = [place for place in touches if place > peak]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from typing import Any
 
 from attrs import define, field, frozen
@@ -62,7 +61,10 @@ def rewritten(
 
 # Any: an attribute is whatever the module has there.
 def _attribute(module: nn.Module, name: str) -> Any:
-    return reduce(lambda owner, part: getattr(owner, part, None), name.split("."), module)
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 @define(eq=False)
@@ -98,8 +100,8 @@ class _Writer:
                 kind, target = call.kind, call.target
                 kwargs = {**kwargs, **call.keywords}  # type: ignore[dict-item]  # of a node
                 if call.swapped:
-                    args = (args[1], args[0], *args[2:])  # type: ignore[index]  # as above
-            made = self.graph.create_node(kind, target, args, kwargs, op.name, node.type)  # type: ignore[arg-type]  # as above
+                    args = (args[1], args[0], *args[2:])
+            made = self.graph.create_node(kind, target, args, kwargs, op.name, node.type)
             made.meta = dict(node.meta)
             if self.originals[node].name == op.name:
                 self.by_node[node] = made
@@ -127,4 +129,3 @@ class _Writer:
         missing = [given.name for given, new in found.items() if new is None]
         assert not missing, f"{op} is placed before {missing}"
         return found  # type: ignore[return-value]  # none is missing
-

@@ -102,9 +102,9 @@ class Trials:
 
     def _counted(self, op: Op, node: fx.Node) -> int | None:
         written = sum(
-            prod(value.type.shape)  # type: ignore[arg-type]  # sizes are known
+            prod(size or 0 for size in value.type.shape)
             for value, effect in zip(op.results, op.effects.results, strict=True)
-            if not isinstance(effect, AliasOf) and value.type and None not in value.type.shape
+            if not isinstance(effect, AliasOf) and value.type is not None
         )
         if not written:
             return 0
@@ -117,6 +117,20 @@ class Trials:
         except Exception:  # whatever an op says that cannot be run alone
             return None
         return max(counter.get_total_flops(), written)
+
+    def copy(self, kind: TensorType | None) -> tuple[TensorType, int] | None:
+        """The type of a copy of a tensor, and its bytes; None where they are not known."""
+        try:
+            with self._mode:
+                made = self._tensor(kind).clone()
+        except NotImplementedError:
+            return None
+        return type_of(made), made.untyped_storage().nbytes()
+
+    @property
+    def clone(self) -> Call:
+        """What an op calls that copies a tensor."""
+        return Call("call_function", torch.ops.aten.clone.default)
 
     # -- running an op -----------------------------------------------------------------
 
@@ -187,9 +201,18 @@ class Trials:
                 raise NotImplementedError(f"{given} is no tensor")
             return known
         (value,) = values
-        kind = value.type
-        if kind is None or None in kind.shape or None in kind.stride or not _is_plain(given):
-            raise NotImplementedError(f"{value} has no known type")
+        if not _is_plain(given):
+            raise NotImplementedError(f"{given} may be a list")
+        return self._tensor(value.type)
+
+    @staticmethod
+    def _tensor(kind: TensorType | None) -> torch.Tensor:
+        if (
+            kind is None
+            or None in (*kind.shape, *kind.stride)
+            or len(kind.stride) < len(kind.shape)
+        ):
+            raise NotImplementedError("a tensor of unknown layout")
         shape: Any = kind.shape
         stride: Any = kind.stride
         dtype = getattr(torch, kind.dtype)
@@ -210,7 +233,7 @@ def _in_place_call(program: Program, node: fx.Node, swapped: bool) -> Call | Non
     target = node.target
     if isinstance(target, OpOverload):
         variant = _overload(target)
-        return variant and Call("call_function", variant, swapped)
+        return None if variant is None else Call("call_function", variant, swapped)
     if node.op == "call_method":
         name = f"{target}_"
         return Call("call_method", name) if hasattr(torch.Tensor, name) else None
@@ -219,7 +242,7 @@ def _in_place_call(program: Program, node: fx.Node, swapped: bool) -> Call | Non
         assert isinstance(graph, fx.GraphModule)
         return _in_place_module(node, graph.get_submodule(str(target)))
     if target in _METHODS:
-        return Call("call_method", _METHODS[target], swapped)  # type: ignore[index]  # it is a key
+        return Call("call_method", _METHODS[target], swapped)
     return _in_place_function(target)  # type: ignore[arg-type]  # a function is left
 
 
