@@ -2,6 +2,7 @@
 
     dataflow show MODEL      the program, with what lives and dies at each op
     dataflow memory MODEL    the peak, where it is, what is alive there, the timeline
+    dataflow advise MODEL    what would lower the peak, and by how much
 
 MODEL is a .pt2 file, or module:factory where factory() returns (model, inputs) or
 (model, args, kwargs).  Exit status 0, or 2 with a message that says what to do.
@@ -23,7 +24,7 @@ from typing import Any
 import passes
 from passes.errors import CaptureError, ProgramError
 from passes.program import Program
-from passes.report import data, text
+from passes.report import data, reasons, text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _progress(f"analysing {arguments.model}"):
             program = _load(arguments.model, arguments.trust)
-            lines = _REPORTS[arguments.command, arguments.json](program)
+            lines = [*_REPORTS[arguments.command, arguments.json](program)]
+            if not arguments.json:
+                lines += _more(program, arguments)
             output = "\n".join(lines)
     except ProgramError as error:
         print(f"dataflow: {error}", file=sys.stderr)
@@ -54,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, about in (
         ("show", "the program, with what lives and dies at each op"),
         ("memory", "the peak, where it is, what is alive there, the timeline"),
+        ("advise", "what would lower the peak, each verified by analysing the changed program"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         command.add_argument(
@@ -67,7 +71,28 @@ def _parser() -> argparse.ArgumentParser:
             help="let torch read the .pt2 file, though its reader may unpickle and so run code",
         )
         command.add_argument("--json", action="store_true", help="write JSON for programs")
+        if name == "memory":
+            command.add_argument(
+                "--by",
+                choices=reasons.WAYS,
+                action="append",
+                help="also say what everything alive at the peak is for; may be given again",
+            )
+            command.add_argument(
+                "--explain",
+                action="store_true",
+                help="also say why the largest storages at the peak are alive",
+            )
     return parser
+
+
+def _more(program: Program, arguments: argparse.Namespace) -> Iterator[str]:
+    """What options ask for besides the report."""
+    if arguments.command == "memory":
+        for way in arguments.by or ():
+            yield from reasons.by(passes.memory(program), way)
+        if arguments.explain:
+            yield from reasons.explain(passes.memory(program))
 
 
 def _as_json(answer: Mapping[str, object]) -> Iterable[str]:
@@ -79,6 +104,8 @@ _REPORTS: Mapping[tuple[str, bool], Callable[[Program], Iterable[str]]] = {
     ("show", True): lambda program: _as_json(data.show(program)),
     ("memory", False): lambda program: text.memory(passes.memory(program)),
     ("memory", True): lambda program: _as_json(data.memory(passes.memory(program))),
+    ("advise", False): lambda program: reasons.advice(passes.advise(program)),
+    ("advise", True): lambda program: _as_json(data.advice(passes.advise(program))),
 }
 
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Use:
     """A use of a value at or after an op.
 
-    `op` is who uses it, or as long as whose sub-graph runs it is held; the output op where
-    it is returned, None where the caller sees it when the program is over.  `through` are the values that
-    lead from the allocation to `value`, which is the last of them.
+    `op` is who uses it, or the last op of a sub-graph that holds it while it runs; the output
+    op where it is returned, None where the caller may look at it when the program is over.
+    `through` are the values that lead from the allocation to `value`, the last of them.
     """
 
     value: Value

@@ -29,7 +29,10 @@ def donate(start: Draft, trials: Trials) -> tuple[Draft, list[str]] | None:
         return None
     for _ in range(ROUNDS):
         for place in facts.peaks:
-            changed = _lower_at(draft, place, trials)
+            now = Facts(draft.program)
+            if now.levels[place] < facts.peak_bytes:
+                continue  # by what was given for another op
+            changed = _lower_at(draft, now, place, trials)
             if changed is None:
                 return best
             draft, names = changed
@@ -41,9 +44,10 @@ def donate(start: Draft, trials: Trials) -> tuple[Draft, list[str]] | None:
     return best
 
 
-def _lower_at(draft: Draft, place: int, trials: Trials) -> tuple[Draft, list[str]] | None:
+def _lower_at(
+    draft: Draft, facts: Facts, place: int, trials: Trials
+) -> tuple[Draft, list[str]] | None:
     """The draft with less alive at one op; None if no donation brings that about."""
-    facts = Facts(draft.program)
     free = donatable(facts)
     dead = {s for s in free if facts.nbytes(s) and not facts.is_alive(s, place)}
     if dead:

@@ -105,23 +105,44 @@ def _copy_of(facts: Facts, place: int) -> dict[Value, Value] | None:
 
 def _numbered(facts: Facts) -> dict[int, list[int]]:
     """For ops, earlier ones that have computed the same from the same."""
-    leaders: dict[object, object] = {}
+    leaders: dict[Value, Value] = {}
     alike: dict[object, list[int]] = {}
     found: dict[int, list[int]] = {}
+    numbers = {op.node for op in facts.ops if not op.results}
     for place, op in enumerate(facts.ops):
-        # Any: an fx node, and torch is not imported here.
-        node: Any = op.node
         plain = op.effects.repeatable and not op.effects.writes and not op.regions
-        if node is None or op.renames or not (op.kind is OpKind.ATTRIBUTE or plain):
+        if op.node is None or op.renames or not (op.kind is OpKind.ATTRIBUTE or plain):
             continue
-        key = (node.op, node.target, _key(node.args, leaders), _key(node.kwargs, leaders))
-        earlier = alike.setdefault(key, [])
+        operands = tuple([leaders.get(value, value) for value in op.operands])
+        earlier = alike.setdefault((_call(op, numbers), operands), [])
         found[place] = [first for first in earlier if _is_same(facts, first, place)]
         if found[place]:
-            first = facts.ops[found[place][0]].node
-            leaders[node] = leaders.get(first, first)
+            first = facts.ops[found[place][0]]
+            for value, same in zip(op.results, first.results, strict=True):
+                leaders[value] = leaders.get(same, same)
         earlier.append(place)
     return found
+
+
+def _call(op: Op, numbers: set[object]) -> object:
+    """What an op calls and how, but for the tensors it is given."""
+    # Any: an fx node and its arguments, and torch is not imported here.
+    node: Any = op.node
+    places = {given: place for place, given in enumerate(node.all_input_nodes)}
+
+    def shape(argument: Any) -> object:
+        if isinstance(argument, (tuple, list)):
+            return (type(argument).__name__, *map(shape, argument))
+        if isinstance(argument, dict):
+            return tuple((name, shape(part)) for name, part in sorted(argument.items()))
+        if isinstance(argument, slice):
+            return ("slice", *map(shape, (argument.start, argument.stop, argument.step)))
+        if hasattr(argument, "all_input_nodes"):
+            return argument if argument in numbers else places[argument]
+        # 1, 1.0 and True are equal, and so are 0.0 and -0.0.
+        return type(argument).__name__, repr(argument)
+
+    return node.op, node.target, shape(node.args), shape(node.kwargs)
 
 
 def _is_same(facts: Facts, first: int, place: int) -> bool:
@@ -134,21 +155,6 @@ def _is_same(facts: Facts, first: int, place: int) -> bool:
     given = [facts.storage(value) for value in (*one.results, *other.results)]
     used = {facts.storage(value) for value in (*one.operands, *other.operands)}
     return all(s is not None and (s in used or not facts.writes.get(s)) for s in given)
-
-
-def _key(argument: Any, leaders: dict[object, object]) -> object:
-    """An argument as something to compare by; equal nodes are one."""
-    if isinstance(argument, (tuple, list)):
-        return (type(argument).__name__, *(_key(part, leaders) for part in argument))
-    if isinstance(argument, dict):
-        return tuple((name, _key(part, leaders)) for name, part in sorted(argument.items()))
-    if isinstance(argument, slice):
-        parts = (argument.start, argument.stop, argument.step)
-        return ("slice", *(_key(part, leaders) for part in parts))
-    if hasattr(argument, "all_input_nodes"):
-        return leaders.get(argument, argument)
-    # 1, 1.0 and True are equal, and so are 0.0 and -0.0.
-    return type(argument).__name__, repr(argument)
 
 
 def _duplicate_of(

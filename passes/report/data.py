@@ -5,6 +5,7 @@ Fields keep their names and meanings between versions; new ones may be added.
 
 from __future__ import annotations
 
+from passes.advice.suggest import Advice
 from passes.alias import Aliases
 from passes.liveness import Liveness
 from passes.memory import Memory
@@ -55,6 +56,18 @@ def memory(result: Memory) -> dict[str, object]:
         "timeline": list(result.timeline),
         "unsized": [storage.name for storage in result.unsized],
         "temporaries_counted": False,
+    }
+
+
+def advice(result: Advice) -> dict[str, object]:
+    """What would lower the peak, in bytes, best first."""
+    op = result.peak_at
+    return {
+        **about(result.program),
+        "peak_bytes": result.peak_bytes,
+        "peak_at": None if op is None else _op(op),
+        "suggestions": result.to_rows(),
+        "not_searched": list(result.notes),
     }
 
 

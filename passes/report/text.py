@@ -80,7 +80,7 @@ def show(program: Program) -> Iterator[str]:
         )
         for op in program.all_ops
     ]
-    yield from _table(rows, (28, 60, 28))
+    yield from table(rows, (28, 60, 28))
 
 
 def _storage_words(op: Op, aliases: Aliases) -> Iterator[str]:
@@ -107,7 +107,7 @@ def memory(result: Memory) -> Iterator[str]:
     if op.module:
         yield f"      module {op.module}"
     if op.source:
-        yield f"      {_place(op)}"
+        yield f"      {place(op)}"
     figures = ", ".join(
         f"{_PLURAL[role]} {size(nbytes)}"
         for role, nbytes in result.entry_bytes.items()
@@ -118,7 +118,7 @@ def memory(result: Memory) -> Iterator[str]:
     alive = result.alive_at(op)
     yield f"alive at the peak ({len(alive)} storage classes):"
     rows = [(f"  {size(c.nbytes):>10}", c.id, _where(c.storage)) for c in alive[:TOLD_ALIVE]]
-    yield from _table(rows, (12, 40, 60))
+    yield from table(rows, (12, 40, 60))
     if len(alive) > TOLD_ALIVE:
         rest = sum(c.nbytes or 0 for c in alive[TOLD_ALIVE:])
         yield f"  {size(rest):>10}  in {len(alive) - TOLD_ALIVE} more"
@@ -145,10 +145,10 @@ def _where(storage: Storage) -> str:
     """The module and line that allocate a storage."""
     if storage.op is None:
         return ""
-    return storage.op.module or _place(storage.op)
+    return storage.op.module or place(storage.op)
 
 
-def _place(op: Op) -> str:
+def place(op: Op) -> str:
     """The op's source line, its file relative to where the reader stands."""
     return op.source.removeprefix(os.getcwd() + os.sep)
 
@@ -173,7 +173,7 @@ def plot(levels: Sequence[int], width: int = 72, height: int = 6) -> Iterator[st
     yield "  +" + "-" * count
 
 
-def _table(rows: Iterable[tuple[str, ...]], limits: Sequence[int]) -> Iterator[str]:
+def table(rows: Iterable[tuple[str, ...]], limits: Sequence[int]) -> Iterator[str]:
     """Columns aligned, each at most as wide as its limit; the last one is free."""
     rows = list(rows)
     widths = [
