@@ -121,7 +121,9 @@ def orders(facts: Facts) -> list[tuple[int, ...]]:
         if found:
             tried.append(_moved(board, min(found, key=lambda o: _badness(board, o))))
     bound = max(facts.levels, default=0)
-    better = {order for order in tried if max(board.levels(order), default=0) < bound}
+    better = {
+        _settled(board, order) for order in tried if max(board.levels(order), default=0) < bound
+    }
     return sorted(better, key=lambda order: (_badness(board, order), order))
 
 
@@ -216,6 +218,23 @@ def _moved(board: Board, order: tuple[int, ...]) -> tuple[int, ...]:
                 break
         else:
             return order
+    return order
+
+
+def _settled(board: Board, order: tuple[int, ...]) -> tuple[int, ...]:
+    """An order with ops moved back to where the program has them, as far as the peak allows."""
+    deadline = time.monotonic() + SECONDS
+    peak = _badness(board, order)[0]
+    for number in sorted(moved_ops(order)):
+        if time.monotonic() > deadline:
+            break
+        rest = [n for n in order if n != number]
+        first = max((rest.index(n) + 1 for n in board.before[number]), default=0)
+        last = min((rest.index(n) for n in board.after[number]), default=len(rest))
+        wanted = next((k for k in range(first, last) if rest[k] > number), last)
+        tried = (*rest[:wanted], number, *rest[wanted:])
+        if len(moved_ops(tried)) < len(moved_ops(order)) and _badness(board, tried)[0] <= peak:
+            order = tried
     return order
 
 

@@ -236,6 +236,8 @@ class _Search:
         if found:
             draft, names = found
             text = f"use what is there already, instead of: {told(self.ops(names))}"
+            if len(Facts(draft.program).returned) < len(self.facts.returned):
+                text += "; results that are equal are then one tensor, so write into neither"
             yield from self.suggestion(Kind.REUSE, draft, names, text)
 
     def recompute(self) -> Iterator[Suggestion]:

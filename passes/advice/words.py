@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from passes.program import Op
+from passes.program import Fresh, Op
 
 SHOWN = 4
 
 
 def told(ops: Sequence[Op]) -> str:
-    """The ops by name, module and source line; layers of a model together."""
+    """The ops by name, module and source line; layers of a model together, largest first."""
     groups: dict[tuple[str, str, str], list[Op]] = {}
     for op in ops:
         module = re.sub(r"(?<![^.\[])\d+(?![^.\]])", "*", op.module)
         groups.setdefault((op.target, module, op.source), []).append(op)
-    parts = [_group(*key, found) for key, found in groups.items()]
-    more = sum(len(found) for found in list(groups.values())[SHOWN:])
+    ordered = sorted(groups.items(), key=lambda item: -sum(map(_allocated, item[1])))
+    parts = [_group(*key, found) for key, found in ordered]
+    more = sum(len(found) for _, found in ordered[SHOWN:])
     return "; ".join(parts[:SHOWN]) + (f"; and {more} more ops" if more else "")
+
+
+def _allocated(op: Op) -> int:
+    return sum(effect.nbytes or 0 for effect in op.effects.results if isinstance(effect, Fresh))
 
 
 def _group(target: str, module: str, source: str, ops: Sequence[Op]) -> str:

@@ -46,13 +46,11 @@ def rewritten(
     writer = _Writer(program, graph, calls, instead)
     for op in ops:
         writer.write(op)
-    attributes: dict[str, Any] = {}
+    made_modules = [call for call in calls.values() if isinstance(call, Call) and call.module]
+    attributes: dict[str, Any] = {call.target: call.module for call in made_modules}
     for node in graph.nodes:
-        if node.op in ("get_attr", "call_module"):
+        if node.op in ("get_attr", "call_module") and node.target not in attributes:
             attributes[str(node.target)] = _attribute(module, str(node.target))
-    for call in calls.values():
-        if isinstance(call, Call) and call.module is not None:
-            attributes[call.target] = call.module
     made = fx.GraphModule(attributes, graph, class_name=type(module).__name__)
     made.training = module.training
     made.meta.update(module.meta)
@@ -105,6 +103,7 @@ class _Writer:
             made.meta = dict(node.meta)
             if self.originals[node].name == op.name:
                 self.by_node[node] = made
+        made.name = op.name  # torch may have added a number, though all names are apart
         self.nodes[op] = made
         if op.kind is not OpKind.OUTPUT:
             self.by_value.update(dict.fromkeys(op.defines, made))
