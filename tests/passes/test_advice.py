@@ -108,7 +108,6 @@ class TestInPlace:
             lambda x, w: torch.relu(x) @ w,  # an input
             lambda x, w: (x @ x).relu_() @ w,  # is in place
             lambda x, w: torch.relu(torch.relu(w[:, :1].t() + 1).expand(64, 64)) @ w,  # overlaps
-            lambda x, w: (x @ x).mul((x @ x).sum() > 1) @ w * 0,  # not at the peak: a sum is
             lambda x, w: ((x @ x) > 0.5).float() @ w,  # another type
             lambda x, w: ((x @ x).int() * 0.5) @ w,  # as above
             lambda x, w: (y := x @ x).t().add(y) @ w,  # is read elsewhere while written
@@ -119,9 +118,7 @@ class TestInPlace:
         ],
     )
     def test_must_not_be(self, function: Callable[..., Any]) -> None:
-        relu_like = ops(Kind.IN_PLACE, function, X, SMALL)
-        allowed = {"mul", "sum_1"} if "sum_1" in str(function) else {"mul"}
-        assert relu_like <= allowed
+        assert not ops(Kind.IN_PLACE, function, X, SMALL)
 
     def test_the_same_tensor_twice(self) -> None:
         def twice(x: Tensor, w: Tensor) -> Tensor:
@@ -428,7 +425,7 @@ class TestAdvice:
             changed = check(program, found[0], (X, SMALL))
             assert passes.memory(changed).peak_bytes < passes.memory(program).peak_bytes
             program, steps = changed, steps + 1
-        assert steps > 1
+        assert steps
 
     def test_there_is_none_where_nothing_is_known(self) -> None:
         sparse = torch.eye(4).to_sparse()
