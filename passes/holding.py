@@ -1,8 +1,8 @@
 """Why is a storage alive at an op?  Who made it, and who still needs it, through which views.
 
-A storage class is alive at an op because of values that are live there; and these are because
-of what uses them: the op itself, a later op, or the program's exit.  All such uses are given,
-so if none of them were, the class would not be alive there.
+A storage class is alive at an op because of what uses its values: the op itself, a later op, or
+the program's exit.  All such uses are given, of later views, too, until it is dead; if
+none of them were, the class would not be alive there.
 """
 
 from __future__ import annotations
@@ -87,13 +87,16 @@ def definers(program: Program) -> dict[Value, Op]:
 
 
 def _uses(liveness: Liveness, found: StorageClass, op: Op, maker: dict[Value, Op]) -> Iterator[Use]:
-    live = liveness.around(op)
     ops = liveness.program.all_ops
+    now = [
+        s for s in liveness.range(found).intervals if s[0] <= op.index and s[1] >= op.first_index
+    ]
     for value in found.members | found.may_members:
-        if value not in live:
-            continue
         span = liveness.span(value)
-        assert span is not None, "it is live"
+        if span is None or not any(s[0] <= span[1] and span[0] <= s[1] for s in now):
+            continue
+        if span[1] < op.first_index:
+            continue
         through = tuple(_chain(liveness, value, maker))
         users = [u for u in liveness.users.get(value, ()) if u.index >= op.first_index]
         for user in users:
@@ -101,7 +104,8 @@ def _uses(liveness: Liveness, found: StorageClass, op: Op, maker: dict[Value, Op
         if liveness.is_live_at_exit(value):
             if not any(user.kind is OpKind.OUTPUT and not user.path for user in users):
                 yield Use(value, None, through)
-        elif not users or users[-1].index < span[1]:
+        elif (not users or users[-1].index < span[1]) and (span[0] < span[1] or len(through) == 1):
+            # Held by a sub-graph that runs, or defined there and never used.
             yield Use(value, ops[span[1]], through)
 
 

@@ -47,14 +47,21 @@ class _Cone:
     flops: int
 
 
-def recompute(
-    start: Draft, trials: Trials, dearest: float, budget: int | None, seconds: float
-) -> Recomputed | None:
-    """The draft with the lowest peak that was found, or the first within `budget` bytes.
+@frozen
+class Effort:
+    """How far to go: FLOPs per byte dropped, at most; whether an op may be done more than once
+    again; seconds to search."""
 
-    `dearest` are the most FLOPs to be spent per byte dropped.
-    """
-    deadline = time.monotonic() + seconds
+    dearest: float
+    often: bool
+    seconds: float
+
+
+def recompute(
+    start: Draft, trials: Trials, effort: Effort, budget: int | None
+) -> Recomputed | None:
+    """The draft with the lowest peak that was found, or the first within `budget` bytes."""
+    deadline = time.monotonic() + effort.seconds
     draft, facts = start, Facts(start.program)
     if not facts.is_known:
         return None
@@ -67,7 +74,7 @@ def recompute(
         if budget is not None and lowest <= budget:
             break
         wanted = max(int(facts.peak_bytes * share), facts.peak_bytes - (budget or lowest))
-        cones = _chosen(draft, facts, trials, dearest, wanted, refused)
+        cones = _chosen(draft, facts, trials, effort, wanted, refused)
         if not cones:
             break
         tried = _with(draft, facts, cones)
@@ -91,27 +98,32 @@ def recompute(
 
 
 def _chosen(
-    draft: Draft, facts: Facts, trials: Trials, dearest: float, wanted: int, refused: set[str]
+    draft: Draft, facts: Facts, trials: Trials, effort: Effort, wanted: int, refused: set[str]
 ) -> list[_Cone]:
     """The cheapest cones at the first peak, until they free what is wanted."""
     peak = facts.peaks[0]
+    known = {op.name for op in draft.source.ops}
+    done = set[object]() if effort.often else {o.node for o in draft.ops if o.name not in known}
     found = []
     for storage in facts.touches:
         name = facts.aliases.allocations.storage(storage).name if storage >= 0 else ""
         if storage >= 0 and name not in refused and facts.nbytes(storage):
             cone = _cone(draft, facts, trials, storage, peak)
-            if cone is not None and cone.flops <= dearest * facts.nbytes(storage):
+            if cone is not None and cone.flops <= effort.dearest * facts.nbytes(storage):
                 found.append((cone.flops / facts.nbytes(storage), storage, cone))
     chosen: list[_Cone] = []
     needed, gone = set[int](), set[int]()
     freed = 0
     for _, storage, cone in sorted(found, key=lambda one: one[:2]):
         used = {s for place in cone.places for s in facts.touched[place]}
-        if storage in needed or not used.isdisjoint(gone):
+        again = {draft.ops[place].node for place in cone.places}
+        if storage in needed or not used.isdisjoint(gone) or not again.isdisjoint(done):
             continue
         chosen.append(cone)
         gone.add(storage)
         needed |= used
+        if not effort.often:
+            done |= again
         freed += facts.nbytes(storage)
         if freed >= wanted:
             break

@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field, frozen
@@ -27,7 +28,7 @@ from passes.advice.facts import Facts
 from passes.advice.inplace import in_place
 from passes.advice.order import LARGEST, moved_ops, orders
 from passes.advice.parts import keep_parts
-from passes.advice.recompute import LONGEST, recompute
+from passes.advice.recompute import Effort, recompute
 from passes.advice.reuse import reuse
 from passes.advice.words import told
 from passes.program import Op, Program
@@ -35,10 +36,12 @@ from passes.program import Op, Program
 if TYPE_CHECKING:
     from passes.frontends.trials import Trials
 
-CHEAP = 4.0
-"""FLOPs per byte that elementwise ops and reductions stay below, and matrix products do not."""
-SECONDS = 10.0
-"""For each search for values to recompute."""
+EFFORTS = (
+    Effort(dearest=4.0, often=False, seconds=10.0),  # elementwise ops, and no matrix products
+    Effort(dearest=inf, often=False, seconds=10.0),
+    Effort(dearest=inf, often=True, seconds=10.0),  # for a budget only
+)
+"""For recomputing: what is tried, one after the other."""
 
 
 class Kind(Enum):
@@ -196,9 +199,12 @@ class _Search:
         for moved, order in sorted(found, key=lambda one: len(one[0])):
             ops = [self.program.ops[place] for place in moved]
             draft = evolve(self.start, ops=tuple(self.program.ops[place] for place in order))
-            sooner = all(order.index(place) < place for place in moved)
-            kind = Kind.FREE_EARLIER if sooner else Kind.REORDER
-            text = f"{'do sooner' if sooner else 'do in another order'}: {told(ops)}"
+            kind, what = Kind.REORDER, "do in another order"
+            if all(order.index(place) < place for place in moved):
+                kind, what = Kind.FREE_EARLIER, "do sooner"
+            elif all(order.index(place) > place for place in moved):
+                what = "do later"
+            text = f"{what}: {told(ops)}"
             for suggestion in self.suggestion(kind, draft, [op.name for op in ops], text):
                 if suggestion.peak_bytes < lowest:
                     lowest = suggestion.peak_bytes
@@ -242,29 +248,29 @@ class _Search:
 
     def recompute(self) -> Iterator[Suggestion]:
         lowest = self.facts.peak_bytes
-        for dearest in (CHEAP, float("inf")):
+        for effort in EFFORTS:
+            if (self.budget is None and effort.often) or lowest <= (self.budget or 0):
+                break
             started = time.monotonic()
-            found = recompute(self.start, self.trials, dearest, self.budget, SECONDS)
-            if time.monotonic() - started > SECONDS:
-                self.notes.append(f"the search for values to recompute ended after {SECONDS:.0f} s")
+            found = recompute(self.start, self.trials, effort, self.budget)
+            if time.monotonic() - started > effort.seconds:
+                self.notes.append(
+                    f"a search for values to recompute was ended after {effort.seconds:.0f} s"
+                )
             if not found:
                 continue
-            storages = [name for name in found.dropped if name in self._allocating]
-            ops = list(dict.fromkeys(self._allocating[name] for name in storages))
-            text = f"drop until the backward pass, and compute again: {told(ops)}"
+            names = [name for name in found.dropped if name in self._allocating]
+            ops = list(dict.fromkeys(self._allocating[name] for name in names))
+            until = "until the backward pass, and compute again"
             if not any(op.phase for op in ops):
-                text = f"drop, and compute again before its next use: {told(ops)}"
-            names = [op.name for op in ops]
+                until = "and compute again before its next use"
+            text = f"drop {until}: {told(ops)}"
             for suggestion in self.suggestion(
-                Kind.RECOMPUTE, found.draft, names, text, found.flops
+                Kind.RECOMPUTE, found.draft, [op.name for op in ops], text, found.flops
             ):
                 if suggestion.peak_bytes < lowest:
                     lowest = suggestion.peak_bytes
                     yield suggestion
-            if self.budget is not None and lowest <= self.budget:
-                break
-        if self.facts.peak_bytes > lowest:
-            self.notes.append(f"at most {LONGEST} ops are computed again for one value")
 
     @property
     def _allocating(self) -> dict[str, Op]:

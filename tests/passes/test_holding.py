@@ -47,10 +47,14 @@ def test_a_view_holds_its_storage() -> None:
 
 
 def test_the_op_itself_is_a_use() -> None:
-    assert uses(why(traced(_late, X), "add", "view")) == [
-        ("view", ["add"]),
-        ("sum_1", ["add", "view"]),
-    ]
+    found = [("view", ["add"]), ("sum_1", ["add", "view"])]
+    assert uses(why(traced(_late, X), "add", "view")) == found
+    assert uses(why(traced(_late, X), "add", "add")) == found  # of a later view, too
+
+
+def test_what_nobody_uses() -> None:
+    program = traced(lambda x: (x + 1, x * 2)[1], X)
+    assert uses(why(program, "add", "add")) == [("add", ["add"])]
 
 
 def test_what_is_returned() -> None:
