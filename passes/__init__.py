@@ -8,6 +8,7 @@
     passes.cuda_memory(program)  the same in blocks of torch's allocator for CUDA
     passes.symbolic_memory(program)  the peak as a function of dynamic dimensions
     passes.plan(program)         an offset for every storage, in one arena per device
+    passes.advise(program)       what would lower the peak, and by how much
     passes.run(MyAnalysis, program)
 
 Results are immutable, computed once per program, and each type has `of(program)`, so that
@@ -20,11 +21,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from passes.advice.suggest import Advice, Suggestion, advise
 from passes.alias import Aliases
 from passes.breakdown import Breakdown, Category
 from passes.cuda import CudaMemory
 from passes.errors import BudgetError, CaptureError, PlanError, ProgramError, TrustError
 from passes.fit import Fit, parse_budget
+from passes.holding import Use, WhyAlive
 from passes.liveness import LiveAtExit, Liveness, LiveRange
 from passes.memory import Memory
 from passes.plan import Plan, Slot, plan
@@ -42,13 +45,14 @@ if TYPE_CHECKING:
     from passes.frontends.tracer import Tracer as Tracer
 
 __all__ = [
-    "UNKNOWN", "Aliases", "Breakdown", "BudgetError", "Buffer", "CaptureError", "Category",
-    "CudaMemory", "Effects", "EffectsKnown", "Fit", "GraphAnalyser", "Layout", "LiveAtExit",
-    "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness", "Memory",
-    "Op", "Plan", "PlanError", "Program", "ProgramError", "Region", "Role", "Slot", "Storage",
-    "StorageClass", "SymbolicMemory", "TensorType", "TrustError", "Value", "aliases",
-    "compile_backend", "cuda_memory", "fits", "liveness", "load", "load_training_step",
-    "memory", "plan", "plan_buffers", "run", "symbolic_memory",
+    "UNKNOWN", "Advice", "Aliases", "Breakdown", "BudgetError", "Buffer", "CaptureError",
+    "Category", "CudaMemory", "Effects", "EffectsKnown", "Fit", "GraphAnalyser", "Layout",
+    "LiveAtExit", "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness",
+    "Memory", "Op", "Plan", "PlanError", "Program", "ProgramError", "Region", "Role", "Slot",
+    "Storage", "StorageClass", "Suggestion", "SymbolicMemory", "TensorType", "TrustError",
+    "Use", "Value", "WhyAlive", "advise", "aliases", "compile_backend", "cuda_memory", "fits",
+    "liveness", "load", "load_training_step", "memory", "plan", "plan_buffers", "run",
+    "symbolic_memory",
 ]  # fmt: skip
 
 EffectsKnown = Literal["observed", "declared"]

@@ -74,7 +74,12 @@ class Breakdown:
     def total(self) -> tuple[int, ...]:
         """Bytes at each op, of everything there is."""
         entry = sum(s.nbytes or 0 for s in self._storages if s.role is not None)
-        return tuple(level + entry for level in self.timeline)
+        levels = [level + entry for level in self.timeline]
+        for storage in self._donated:
+            for index in range(len(levels)):
+                if not any(start <= index <= stop for start, stop in self._spans[storage]):
+                    levels[index] -= storage.nbytes or 0
+        return tuple(levels)
 
     @cached_property
     def by_category(self) -> Mapping[Category, tuple[int, ...]]:
@@ -140,7 +145,16 @@ class Breakdown:
         spans = {storage_of(number): intervals for number, intervals in found.items()}
         always = ((0, len(self.timeline) - 1),)
         entry = {storage: always for storage in self._storages if storage.role is not None}
-        return {**spans, **entry}
+        return {**spans, **entry, **{s: spans.get(s, ()) for s in self._donated}}
+
+    @cached_property
+    def _donated(self) -> frozenset[Storage]:
+        """Storages at entry of which the caller has given all values away."""
+        entries = self.program.entry.values
+        pointees = self.liveness.aliases.pointees
+        kept = frozenset(s for entry in entries if not entry.donated for s in pointees(entry.value))
+        given = frozenset(s for entry in entries if entry.donated for s in pointees(entry.value))
+        return given - kept
 
     @cached_property
     def _returned(self) -> Mapping[Storage, Role]:

@@ -3,6 +3,7 @@
     dataflow show MODEL      the program, with what lives and dies at each op
     dataflow memory MODEL    the peak, where it is, what is alive there, the timeline
     dataflow memory MODEL --train --optimizer adamw --budget 24GiB      does it fit?
+    dataflow advise MODEL    what would lower the peak, and by how much
 
 MODEL is a .pt2 file, or module:factory where factory() returns (model, inputs) or
 (model, args, kwargs).  Exit status 0; 1 if a budget is not enough; 2 with a message that says
@@ -26,7 +27,7 @@ from passes import cli_fit
 from passes.errors import CaptureError, ProgramError
 from passes.named import A_FACTORY, called, function_named, is_file
 from passes.program import Program
-from passes.report import data, text
+from passes.report import data, reasons, text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,13 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: argparse.Namespace) -> tuple[int, Iterable[str]]:
     """Exit status and report."""
+    report = _REPORTS[arguments.command, arguments.json]
+    status = 0
     if not cli_fit.are_used(arguments):
         program = _load(arguments.model, arguments.trust)
-        return 0, _REPORTS[arguments.command, arguments.json](program)
-    found = cli_fit.answer(arguments)
-    if isinstance(found, passes.Memory):
-        return 0, _REPORTS["memory", arguments.json](found.program)
-    return int(not found), _as_json(data.fit(found)) if arguments.json else [str(found)]
+        lines = report(program)
+    else:
+        found = cli_fit.answer(arguments)
+        program = found.program
+        if isinstance(found, passes.Memory):
+            lines = report(program)
+        else:
+            status = int(not found)
+            lines = _as_json(data.fit(found)) if arguments.json else [str(found)]
+    return status, lines if arguments.json else [*lines, *_more(program, arguments)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, about in (
         ("show", "the program, with what lives and dies at each op"),
         ("memory", "the peak, where it is, what is alive there, the timeline"),
+        ("advise", "what would lower the peak, each verified by analysing the changed program"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         command.add_argument(
@@ -82,7 +91,27 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="write JSON for programs")
         if name == "memory":
             cli_fit.add_options(command)
+            command.add_argument(
+                "--by",
+                choices=reasons.WAYS,
+                action="append",
+                help="also say what everything alive at the peak is for; may be given again",
+            )
+            command.add_argument(
+                "--explain",
+                action="store_true",
+                help="also say why the largest storages at the peak are alive",
+            )
     return parser
+
+
+def _more(program: Program, arguments: argparse.Namespace) -> Iterator[str]:
+    """What options ask for besides the report."""
+    if arguments.command == "memory":
+        for way in arguments.by or ():
+            yield from reasons.by(passes.memory(program), way)
+        if arguments.explain:
+            yield from reasons.explain(passes.memory(program))
 
 
 def _as_json(answer: Mapping[str, object]) -> Iterable[str]:
@@ -94,6 +123,8 @@ _REPORTS: Mapping[tuple[str, bool], Callable[[Program], Iterable[str]]] = {
     ("show", True): lambda program: _as_json(data.show(program)),
     ("memory", False): lambda program: text.memory(passes.memory(program)),
     ("memory", True): lambda program: _as_json(data.memory(passes.memory(program))),
+    ("advise", False): lambda program: reasons.advice(passes.advise(program)),
+    ("advise", True): lambda program: _as_json(data.advice(passes.advise(program))),
 }
 
 

@@ -88,6 +88,8 @@ class Effects:
     and certainly written in full, over the whole storage, without being read.  `resizes`
     has `(operand position, bytes its storage has afterwards)`.
     An op whose origin is ANYTHING may alias, write and keep all it can reach.
+    `repeatable`: done again on the same data it gives the same again, and does nothing
+    besides what is said here.  An op that draws random numbers is not.
     """
 
     results: tuple[ResultEffect, ...] = ()
@@ -96,6 +98,7 @@ class Effects:
     overwrites: frozenset[int] = frozenset()
     origin: Origin = Origin.OBSERVED
     resizes: tuple[tuple[int, int | None], ...] = ()
+    repeatable: bool = False
 
 
 ANYTHING: Final = Origin.ANYTHING

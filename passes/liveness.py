@@ -23,6 +23,7 @@ from attrs import define, field, frozen
 
 from dataflow import UNREACHED, Chain, Lattice, SparseBackward, solve
 from passes.alias import Aliases
+from passes.holding import WhyAlive, why_alive
 from passes.program import ANYTHING, INPUT, Op, Program, Value
 from passes.storages import ANY, UNKNOWN, Storage, StorageClass, numbers
 
@@ -192,6 +193,27 @@ class Liveness:
                 found[number] = (span,) if known is None else merged(known, span)
         return found
 
+    @cached_property
+    def users(self) -> dict[Value, list[Op]]:
+        """The ops that each value is an operand of, in execution order."""
+        found: dict[Value, list[Op]] = {}
+        for op in self._all_ops:
+            for value in dict.fromkeys(op.operands):
+                found.setdefault(value, []).append(op)
+        return found
+
+    def is_live_at_exit(self, value: Value) -> bool:
+        """Whether a value may be used after the program's last op."""
+        return self._last[value.index] == len(self._all_ops)
+
+    def why(self, storage_class: StorageClass, op: Op) -> WhyAlive:
+        """Why a storage class is alive while `op` runs: who made it, and every use that still
+        needs it, with the views that lead there.  Print it.
+
+        Raises `ValueError` if it is not alive there.
+        """
+        return why_alive(self, storage_class, op)
+
     def range(self, storage_class: StorageClass) -> LiveRange:
         """When a storage class is alive."""
         return LiveRange(self.storage_spans.get(storage_class.storage, ()))
@@ -220,13 +242,13 @@ def merged(spans: tuple[Span, ...], new: Span) -> tuple[Span, ...]:
 
 
 def _written_entries(program: Program, aliases: Aliases) -> list[Value]:
-    """The entry values whose storage the program may write."""
+    """The entry values whose storage the program may write, and the caller may look at."""
     written: set[int] = set()
     for op in program.all_ops:
         if op.effects.writes or op.effects.origin is ANYTHING:
             written |= aliases.numbers_written_by(op)
     entry = aliases.allocations.entry
-    values = [found.value for found in program.entry.values]
+    values = [found.value for found in program.entry.values if not found.donated]
     return [value for value in values if ANY in written or entry[value.index] in written]
 
 

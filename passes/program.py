@@ -242,6 +242,7 @@ class EntryValue:
     """A value that exists before the first op runs.
 
     Entry values with equal `storage` numbers share one storage, of `nbytes` bytes.
+    `donated`: the caller has given it away, so it lives until its last use and no longer.
     """
 
     value: Value
@@ -249,6 +250,7 @@ class EntryValue:
     name: str
     storage: int
     nbytes: int | None
+    donated: bool = False
 
 
 @frozen(eq=False)

@@ -56,6 +56,7 @@ from passes.frontends.nodes import (
     given_out,
     is_about_fakes,
     is_empty,
+    is_known_code,
     is_torchs,
     target_name,
 )
@@ -413,6 +414,7 @@ class Walk:
                 overwrites=overwrites,
                 origin=Origin.OBSERVED if seen.trusted else Origin.DECLARED,
                 resizes=resizes,
+                repeatable=seen.trusted and not seen.draws and is_known_code(node),
             ),
             tuple(renames),
         )

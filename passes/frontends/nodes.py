@@ -85,6 +85,20 @@ def is_torchs(target: object) -> bool:
     return module.partition(".")[0] in ("torch", "_operator", "builtins", "math")
 
 
+def is_known_code(node: fx.Node) -> bool:
+    """Whether a node runs torch's or Python's own code.  What other code does besides calling
+    operators, nobody sees."""
+    if isinstance(node.target, OpOverload):
+        return True
+    if node.op == "call_module":
+        owner = node.graph.owning_module
+        return owner is not None and all(
+            type(child).__module__.startswith("torch.nn.")
+            for child in owner.get_submodule(str(node.target)).modules()
+        )
+    return node.op == "call_method" or is_torchs(node.target)
+
+
 def is_empty(node: fx.Node) -> bool:
     """Whether a node is `empty(out=...)`, which writes nothing."""
     return getattr(node.target, "__name__", "").startswith("empty")

@@ -62,7 +62,7 @@ class Observation:
 
     `written`: any write.  `overwritten`: written in full before anything read it.
     `unwritten`: allocated by an `empty*` and not written in full.  `moved`: tensors whose
-    storage may be another one now, or of another size.
+    storage may be another one now, or of another size.  `draws`: it may draw random numbers.
     """
 
     written: set[int] = field(factory=set)
@@ -71,6 +71,7 @@ class Observation:
     moved: list[torch.Tensor] = field(factory=list)
     trusted: bool = True
     opaque: bool = False
+    draws: bool = False
 
 
 QUIET = Observation()
@@ -205,6 +206,7 @@ def _summary(calls: Sequence[Call]) -> Observation:
             seen.unwritten |= {storage_of(t) for t in tensors_in(call.result)} - storages
         seen.trusted &= about.trusted
         seen.opaque |= about.opaque
+        seen.draws |= about.random and about.draws(dict(call.arguments()).get)
         if about.moves:
             seen.moved += tensors_in(call.args[0])
     return seen

@@ -71,6 +71,10 @@ ONE_MORE_IN_TRUTH = dict.fromkeys(
 """Operators of whose results some, by number, have room for one more element than shown."""
 
 
+DRAWS_UNLESS_OFF = frozenset("dropout_p dropout train training".split())
+"""Arguments without which, or at 0, operators that may draw random numbers draw none."""
+
+
 @frozen
 class Signature:
     """What an operator's schema says of writing, worked out once per operator."""
@@ -86,6 +90,15 @@ class Signature:
     moves: bool
     trusted: bool
     opaque: bool
+    random: bool
+
+    def draws(self, given: Callable[[str], object]) -> bool:
+        """Whether a call may draw random numbers; `given` tells the value of each argument."""
+        if not self.random:
+            return False
+        switches = DRAWS_UNLESS_OFF.intersection(self.arguments)
+        told = [self.defaults.get(n) if (v := given(n)) is None else v for n in switches]
+        return not any(isinstance(value, (bool, int, float)) and not value for value in told)
 
     @property
     def quiet(self) -> bool:
@@ -96,6 +109,7 @@ class Signature:
             or self.allocates_unwritten
             or self.moves
             or self.opaque
+            or self.random
             or not self.trusted
         )
 
@@ -159,11 +173,16 @@ def signature(operator: OpOverload) -> Signature:
         trusted=is_trusted(operator),
         # Fake tensors are never quantized.
         opaque=name.startswith(("quantize_per", "dequantize", "_empty_affine_quantized")),
+        # What an operator of others does besides what its schema says, nobody says.
+        random=torch.Tag.nondeterministic_seeded in operator.tags or not _is_own(operator),
     )
 
 
 def is_trusted(operator: OpOverload) -> bool:
     """Whether torch holds an operator to its schema.  A custom operator without the tag is
     its author's promise alone."""
-    own = operator.namespace in ("aten", "prims", "prim", "higher_order", "rngprims")
-    return own or torch.Tag.pt2_compliant_tag in operator.tags
+    return _is_own(operator) or torch.Tag.pt2_compliant_tag in operator.tags
+
+
+def _is_own(operator: OpOverload) -> bool:
+    return operator.namespace in ("aten", "prims", "prim", "higher_order", "rngprims")

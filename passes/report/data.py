@@ -5,6 +5,7 @@ Fields keep their names and meanings between versions; new ones may be added.
 
 from __future__ import annotations
 
+from passes.advice.suggest import Advice
 from passes.alias import Aliases
 from passes.errors import CaptureError
 from passes.fit import Fit
@@ -103,6 +104,18 @@ def symbolic(program: Program) -> dict[str, object]:
         }
     except CaptureError as error:
         return answer | {"refused": str(error)}
+
+
+def advice(result: Advice) -> dict[str, object]:
+    """What would lower the peak, in bytes, best first."""
+    op = result.peak_at
+    return {
+        **about(result.program),
+        "peak_bytes": result.peak_bytes,
+        "peak_at": None if op is None else _op(op),
+        "suggestions": result.to_rows(),
+        "not_searched": list(result.notes),
+    }
 
 
 def _op(op: Op) -> dict[str, object]:

@@ -70,7 +70,7 @@ def show(program: Program) -> Iterator[str]:
         )
         for op in program.all_ops
     ]
-    yield from _table(rows, (28, 60, 28))
+    yield from table(rows, (28, 60, 28))
 
 
 def _storage_words(op: Op, aliases: Aliases) -> Iterator[str]:
@@ -108,7 +108,7 @@ def memory(result: Memory) -> Iterator[str]:
     alive = result.alive_at(op)
     yield f"alive at the peak ({len(alive)} storage classes):"
     rows = [(f"  {size(c.nbytes):>10}", c.id, _where(c.storage)) for c in alive[:TOLD_ALIVE]]
-    yield from _table(rows, (12, 40, 60))
+    yield from table(rows, (12, 40, 60))
     if len(alive) > TOLD_ALIVE:
         rest = sum(c.nbytes or 0 for c in alive[TOLD_ALIVE:])
         yield f"  {size(rest):>10}  in {len(alive) - TOLD_ALIVE} more"
@@ -171,7 +171,7 @@ def plot(levels: Sequence[int], width: int = 72, height: int = 6) -> Iterator[st
     yield "  +" + "-" * count
 
 
-def _table(rows: Iterable[tuple[str, ...]], limits: Sequence[int]) -> Iterator[str]:
+def table(rows: Iterable[tuple[str, ...]], limits: Sequence[int]) -> Iterator[str]:
     """Columns aligned, each at most as wide as its limit; the last one is free."""
     rows = list(rows)
     widths = [

@@ -1,0 +1,455 @@
+"""Advice on tiny programs: what must be suggested, and what must not be.
+
+Every suggestion that is made here is applied and run: results equal bit by bit, bytes held
+at every op as claimed.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  its usual name
+from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import passes
+from passes import Program, Suggestion
+from passes.advice.suggest import Kind
+from tests.oracle.advised import check
+from tests.passes.programs import traced
+
+X = torch.rand(64, 64)
+SMALL = torch.rand(64, 4)
+KIB = 1024
+
+
+def advised(program: Program, *inputs: Tensor, kind: Kind | None = None) -> list[Suggestion]:
+    """The suggestions (of a kind), each run."""
+    found = passes.advise(program).suggestions
+    for suggestion in found:
+        check(program, suggestion, inputs)
+    return [suggestion for suggestion in found if kind in (None, suggestion.kind)]
+
+
+def of(kind: Kind, function: Callable[..., Any], *inputs: Tensor) -> list[Suggestion]:
+    """The suggestions of a kind for a traced function."""
+    return advised(traced(function, *inputs), *inputs, kind=kind)
+
+
+def ops(kind: Kind, function: Callable[..., Any], *inputs: Tensor) -> set[str]:
+    """The ops that they change."""
+    return {name for suggestion in of(kind, function, *inputs) for name in suggestion.ops}
+
+
+class TestInPlace:
+    def test_an_elementwise_op_whose_operand_dies(self) -> None:
+        (found,) = of(Kind.IN_PLACE, lambda x, w: torch.relu(x @ x) @ w, X, SMALL)
+        assert found.ops == ("relu",)
+        assert found.saved_bytes == 15 * KIB  # then the first product is the peak
+        assert found.apply().op("relu").target == "Tensor.relu_"
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x, w: F.relu(x @ x) @ w,
+            lambda x, w: F.gelu(x @ x, approximate="tanh") @ w,
+            lambda x, w: F.silu(x @ x) @ w,
+            lambda x, w: (x @ x).sigmoid() @ w,
+            lambda x, w: torch.clamp(x @ x, max=0.5) @ w,
+            lambda x, w: ((x @ x) + 1) @ w,
+            lambda x, w: (1 + (x @ x)) @ w,
+            lambda x, w: ((x @ x) / x) @ w,
+            lambda x, w: (x * (x @ x)) @ w,
+            lambda x, w: (-(x @ x)) @ w,
+            lambda x, w: ((x @ x) ** 2) @ w,
+            lambda x, w: (x @ x).masked_fill(x > 0.5, 0.0) @ w,
+        ],
+    )
+    def test_as_functions_methods_and_operators(self, function: Callable[..., Any]) -> None:
+        assert of(Kind.IN_PLACE, function, X, SMALL)
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x, w: F.relu(x @ x) @ w,
+            lambda x, w: F.gelu(x @ x, approximate="tanh") @ w,
+            lambda x, w: torch.clamp(x @ x, max=0.5) @ w,
+            lambda x, w: (x * (x @ x)) @ w,
+        ],
+    )
+    def test_as_operators(self, function: Callable[..., Any]) -> None:
+        module = make_fx(function)(X, SMALL)
+        assert advised(passes.load(module, X, SMALL), X, SMALL, kind=Kind.IN_PLACE)
+
+    def test_a_module(self) -> None:
+        module = fx.symbolic_trace(
+            nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4), nn.Softmax(-1))
+        )
+        (found,) = advised(passes.load(module, X), X, kind=Kind.IN_PLACE)
+        assert found.ops == ("_1",)
+        assert not module.get_submodule("1").inplace  # the user's own is as it was
+
+    def test_a_chain_on_one_storage(self) -> None:
+        def chain(x: Tensor, w: Tensor) -> Tensor:
+            return torch.relu(x @ x).mul(2).tanh() @ w
+
+        assert ops(Kind.IN_PLACE, chain, X, SMALL) == {"relu", "mul", "tanh"}
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x, w: (y := x @ x, torch.relu(y) @ w)[::-1],  # returned
+            lambda x, w: (torch.relu(y := x @ x) @ w) + y[:, :4],  # used later
+            lambda x, w: ((v := (y := x @ x)[1:2]), torch.relu(y) @ w)[1] + v[:, :4],  # as a view
+            lambda x, w: torch.relu(x) @ w,  # an input
+            lambda x, w: (x @ x).relu_() @ w,  # is in place
+            lambda x, w: torch.relu(torch.relu(w[:, :1].t() + 1).expand(64, 64)) @ w,  # overlaps
+            lambda x, w: ((x @ x) > 0.5).float() @ w,  # another type
+            lambda x, w: ((x @ x).int() * 0.5) @ w,  # as above
+            lambda x, w: (y := x @ x).t().add(y) @ w,  # is read elsewhere while written
+            lambda x, w: (y := x @ x).add(y.t()) @ w,
+            lambda x, w: (y := x @ x).add(y[:1]) @ w,
+            lambda x, w: (x @ x).softmax(-1) @ w,  # not elementwise
+            lambda x, w: (x @ x).cumsum(0) @ w,
+        ],
+    )
+    def test_must_not_be(self, function: Callable[..., Any]) -> None:
+        assert not ops(Kind.IN_PLACE, function, X, SMALL)
+
+    def test_the_same_tensor_twice(self) -> None:
+        def twice(x: Tensor, w: Tensor) -> Tensor:
+            y = x @ x
+            return torch.mul(y, y) @ w
+
+        assert ops(Kind.IN_PLACE, twice, X, SMALL) == {"mul"}
+
+    def test_not_what_is_saved_for_backward(self) -> None:
+        model = nn.Sequential(nn.Linear(64, 64), nn.Sigmoid(), nn.Linear(64, 1))
+        program = passes.load_training_step(model, lambda y: y.sum(), None, X)
+        used = {value for op in program.ops if op.phase == "backward" for value in op.operands}
+        for found in passes.advise(program).suggestions:
+            if found.kind is Kind.IN_PLACE:
+                changed = [program.op(name) for name in found.ops]
+                assert used.isdisjoint(op.operands[0] for op in changed if op.phase == "forward")
+
+    def test_not_a_parameter(self) -> None:
+        module = fx.symbolic_trace(_Scaled())
+        assert not advised(passes.load(module, X), X, kind=Kind.IN_PLACE)
+
+
+class _Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(64, 64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.weight) @ x
+
+
+class TestReorder:
+    def test_two_branches(self) -> None:
+        def branches(x: Tensor, w: Tensor) -> Tensor:
+            a = x @ x
+            b = x @ a
+            c = x + 1
+            d = a + b
+            return d @ w + c @ w
+
+        assert of(Kind.REORDER, branches, X, SMALL) or of(Kind.FREE_EARLIER, branches, X, SMALL)
+
+    def test_an_op_sooner(self) -> None:
+        def late(x: Tensor, w: Tensor) -> Tensor:
+            a = x @ x
+            b = (a + 1) @ (x + 2)
+            return a @ w + b @ w
+
+        found = of(Kind.FREE_EARLIER, late, X, SMALL)
+        assert [suggestion.ops for suggestion in found] == [("matmul_2",)]
+        assert found[0].text.startswith("do sooner: matmul_2")
+
+    def test_not_over_a_write_that_it_sees(self) -> None:
+        def late(x: Tensor, w: Tensor) -> Tensor:
+            a = x @ x
+            b = (x + 1) @ (x + 2)
+            a.mul_(2)
+            return a @ w + b @ w
+
+        program = traced(late, X, SMALL)
+        for found in advised(program, X, SMALL):
+            order = [op.name for op in found.apply().ops]
+            assert order.index("mul_") < order.index("matmul_2")
+
+    def test_not_over_a_write_through_a_view(self) -> None:
+        def late(x: Tensor, w: Tensor) -> Tensor:
+            a = x @ x
+            b = (x + 1) @ (x + 2)
+            a.view(-1)[5:].zero_()
+            return a @ w + b @ w
+
+        program = traced(late, X, SMALL)
+        for found in advised(program, X, SMALL):
+            order = [op.name for op in found.apply().ops]
+            assert order.index("zero_") < order.index("matmul_2")
+
+    def test_not_random_ops_among_themselves(self) -> None:
+        def draws(x: Tensor, w: Tensor) -> Tensor:
+            a = torch.rand_like(x)
+            b = torch.rand_like(x) @ torch.rand_like(x)
+            return a @ w + b @ w
+
+        program = traced(draws, X, SMALL)
+        for found in advised(program, X, SMALL):
+            random = [op.name for op in found.apply().ops if "rand" in op.name]
+            assert random == [op.name for op in program.ops if "rand" in op.name]
+
+    def test_not_over_a_switch(self) -> None:
+        graph = fx.Graph()
+        x = graph.placeholder("x")
+        early = graph.call_function(torch.neg, (x,))
+        graph.call_function(torch._C._set_grad_enabled, (True,))
+        big = graph.call_function(torch.matmul, (x, x))
+        small = graph.call_function(torch.sum, (big,))
+        last = graph.call_function(operator.add, (small, graph.call_function(torch.sum, (early,))))
+        graph.output(last)
+        program = passes.load(fx.GraphModule(nn.Module(), graph), X)
+        for found in advised(program, X):
+            names = [op.name for op in found.apply().ops]
+            assert names.index("neg") < names.index("_set_grad_enabled") < names.index("matmul")
+
+
+class TestFreeEarlier:
+    def test_a_small_view_that_keeps_a_large_storage(self) -> None:
+        def last(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+            y = (x @ x)[-1]
+            return y, (torch.cat([x, x]) @ w)
+
+        found = of(Kind.FREE_EARLIER, last, X, SMALL)
+        assert ("getitem",) in [suggestion.ops for suggestion in found]
+        copied = next(s for s in found if s.ops == ("getitem",))
+        assert copied.saved_bytes == 16 * KIB - 256
+        assert copied.text.startswith("copy the part")
+
+    def test_not_a_view_that_is_written_through(self) -> None:
+        def last(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+            y = x @ x
+            part = y[-1]
+            z = torch.cat([x, x]) @ w
+            y.zero_()
+            return part, z
+
+        found = of(Kind.FREE_EARLIER, last, X, SMALL)
+        assert not any(s.text.startswith("copy") for s in found)
+
+    def test_not_two_results_that_share(self) -> None:
+        def last(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            y = x @ x
+            return y[-1], y[-2:], torch.cat([x, x]) @ w
+
+        found = of(Kind.FREE_EARLIER, last, X, SMALL)
+        assert not any(s.text.startswith("copy") for s in found)
+
+    def test_not_of_an_input(self) -> None:
+        found = of(Kind.FREE_EARLIER, lambda x, w: (x[-1], torch.cat([x, x]) @ w), X, SMALL)
+        assert not any(s.text.startswith("copy") for s in found)
+
+
+class TestRecompute:
+    def test_what_lives_over_the_peak(self) -> None:
+        def across(x: Tensor) -> Tensor:
+            a = x.exp()
+            b = a @ x
+            c = torch.cat([b, b, b]).sum(0)
+            return a + c
+
+        (found,) = of(Kind.RECOMPUTE, across, X)
+        assert found.ops == ("exp",)
+        assert found.saved_bytes == 16 * KIB
+        assert found.extra_flops == 64 * 64
+
+    def test_its_matrix_products_are_counted(self) -> None:
+        def across(x: Tensor) -> Tensor:
+            a = x @ x
+            b = a.exp()
+            c = torch.cat([b, b, b]).sum(0)
+            return a + c
+
+        (found,) = of(Kind.RECOMPUTE, across, X)
+        assert found.extra_flops == 2 * 64**3
+
+    @pytest.mark.parametrize(
+        "make", [torch.rand_like, lambda x: F.dropout(x, 0.5, True), torch.bernoulli]
+    )
+    def test_not_random_numbers(self, make: Callable[[Tensor], Tensor]) -> None:
+        def across(x: Tensor) -> Tensor:
+            a = make(x)
+            b = a @ x
+            return a + torch.cat([b, b, b]).sum(0)
+
+        assert not of(Kind.RECOMPUTE, across, X)
+
+    def test_not_over_a_write_to_what_it_reads(self) -> None:
+        def across(x: Tensor) -> Tensor:
+            a = x.exp()
+            b = a @ x
+            c = torch.cat([b, b, b]).sum(0)
+            x.zero_()
+            return a + c
+
+        assert not of(Kind.RECOMPUTE, across, X)
+
+    def test_not_what_was_written(self) -> None:
+        def across(x: Tensor) -> Tensor:
+            a = x.exp().add_(1)
+            b = a @ x
+            return a + torch.cat([b, b, b]).sum(0)
+
+        assert not of(Kind.RECOMPUTE, across, X)
+
+    def test_a_budget_ends_the_search(self) -> None:
+        model = nn.Sequential(*[m for _ in range(6) for m in (nn.Linear(32, 32), nn.Tanh())])
+        x = torch.rand(512, 32)
+        program = passes.load_training_step(model, lambda y: y.square().mean(), None, x)
+        found = passes.advise(program).suggestions
+        low = min(s.peak_bytes for s in found if s.kind is Kind.RECOMPUTE)
+        peak = passes.advise(program).peak_bytes
+        budget = (peak + low) // 2
+        some = [
+            s for s in passes.advise(program, budget=budget).suggestions if s.kind is Kind.RECOMPUTE
+        ]
+        assert low <= some[0].peak_bytes <= budget
+        assert some[0].extra_flops < max(s.extra_flops for s in found)
+
+    def test_a_budget_is_positive(self) -> None:
+        with pytest.raises(ValueError, match="a positive number of bytes, not -1"):
+            passes.advise(traced(lambda x: x + 1, X), budget=-1)
+
+
+class TestDonate:
+    def test_an_input_that_is_dead_at_the_peak(self) -> None:
+        def grows(x: Tensor, w: Tensor) -> Tensor:
+            y = x + 1
+            return torch.cat([y, y]) @ w
+
+        (found,) = of(Kind.DONATE, grows, X, SMALL)
+        assert found.donated == ("x",)
+        assert found.saved_bytes == 16 * KIB
+
+    def test_its_place_is_taken(self) -> None:
+        (found,) = of(Kind.DONATE, lambda x: torch.relu(x), X)
+        assert (found.donated, found.ops, found.saved_bytes) == (("x",), ("relu",), 16 * KIB)
+
+    def test_not_what_is_returned_or_written(self) -> None:
+        assert not of(Kind.DONATE, lambda x: (x, torch.relu(x)), X)
+        assert not of(Kind.DONATE, lambda x: (x.view(-1), torch.relu(x)), X)
+        assert not of(Kind.DONATE, lambda x: (x.add_(1), torch.cat([x, x]))[1], X)
+
+    def test_not_parameters(self) -> None:
+        program = passes.load(fx.symbolic_trace(_Scaled()), X)
+        for found in advised(program, X, kind=Kind.DONATE):
+            assert found.donated == ("x",)
+
+    def test_inputs_that_share_go_together(self) -> None:
+        base = torch.rand(64, 64)
+        program = traced(lambda a, b: torch.cat([a + b, a]).sum(0), base, base.view(64, 64))
+        for found in passes.advise(program).suggestions:
+            assert set(found.donated) in (set(), {"a", "b"})
+
+
+class TestReuse:
+    def test_a_result_that_duplicates_another(self) -> None:
+        (found,) = of(Kind.REUSE, lambda x: (x @ x, x @ x), X)
+        assert found.ops == ("matmul_1",)
+        assert found.saved_bytes == 16 * KIB
+        assert "write into neither" in found.text
+
+    def test_a_chain_of_duplicates(self) -> None:
+        def twice(x: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.cat([x, x]).relu(), torch.cat([x, x]).relu()
+
+        assert ops(Kind.REUSE, twice, X) == {"cat_1", "relu_1"}
+
+    def test_a_copy_that_nobody_writes(self) -> None:
+        def copies(x: Tensor, w: Tensor) -> Tensor:
+            y = x @ x
+            return (y.clone() * y) @ w
+
+        assert ops(Kind.REUSE, copies, X, SMALL) == {"clone"}
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x: (x.clone(), x @ x),  # of an input
+            lambda x: ((y := x @ x).clone(), y),  # both returned
+            lambda x: ((y := x @ x).clone().add_(1) * y).sum(),  # written
+            lambda x: ((y := x @ x).clone(), y.add_(1))[0],  # the source is
+            lambda x: (x @ x, x.add_(1), x @ x)[::2],  # another x
+            lambda x: (torch.rand_like(x), torch.rand_like(x)),
+            lambda x: (x + 1, x + 1.0, x + True),  # other arguments
+            lambda x: (x + 0.0, x + -0.0),
+            lambda x: ((a := x @ x), (b := x @ x).add_(1)),  # one of them is written
+        ],
+    )
+    def test_must_not_be(self, function: Callable[..., Any]) -> None:
+        assert not of(Kind.REUSE, function, X)
+
+    def test_not_what_is_computed_from_another_state(self) -> None:
+        def states(x: Tensor) -> tuple[Tensor, Tensor]:
+            a = x.exp()
+            x.add_(1)
+            return a.relu(), x.exp().relu()
+
+        assert not of(Kind.REUSE, states, X)
+
+
+class TestAdvice:
+    def test_is_ordered_by_bytes_saved(self) -> None:
+        found = passes.advise(traced(lambda x: (x @ x, x @ x, torch.relu(x @ x)), X)).suggestions
+        saved = [suggestion.saved_bytes for suggestion in found]
+        assert saved == sorted(saved, reverse=True)
+        assert len(saved) > 1
+
+    def test_says_where_the_peak_is(self) -> None:
+        advice = passes.advise(traced(lambda x, w: torch.relu(x @ x) @ w, X, SMALL))
+        assert advice.peak_at is not None
+        assert advice.peak_at.name == "relu"
+        assert advice.peak_bytes == (16 + 1 + 16 + 16) * KIB
+
+    def test_can_be_asked_of_what_it_made(self) -> None:
+        program = traced(lambda x, w: (x @ x).exp().relu() @ w + (x @ x).exp() @ w, X, SMALL)
+        steps = 0
+        while found := [s for s in passes.advise(program).suggestions if not s.donated]:
+            changed = check(program, found[0], (X, SMALL))
+            assert passes.memory(changed).peak_bytes < passes.memory(program).peak_bytes
+            program, steps = changed, steps + 1
+        assert steps
+
+    def test_there_is_none_where_nothing_is_known(self) -> None:
+        sparse = torch.eye(4).to_sparse()
+        advice = passes.advise(traced(lambda x: x.coalesce().to_dense().relu(), sparse))
+        assert not advice.suggestions
+        assert "anything" in advice.notes[0]
+
+    def test_of_an_empty_program(self) -> None:
+        graph = fx.Graph()
+        graph.output(())
+        advice = passes.advise(passes.load(fx.GraphModule(nn.Module(), graph)))
+        assert not advice.suggestions
+
+    def test_leaves_sub_graphs_as_they_are(self) -> None:
+        class Branches(nn.Module):
+            def forward(self, x: Tensor) -> Any:
+                return torch.cond(x.sum() > 0, lambda x: x.exp().relu(), lambda x: x + 1, (x,))
+
+        program = passes.load(torch.export.export(Branches(), (X,)))
+        advice = passes.advise(program)
+        assert "sub-graphs are left as they are" in " ".join(advice.notes)
+        for found in advice.suggestions:
+            check(program, found, (X,))
+
+    def test_rows(self) -> None:
+        rows = passes.advise(traced(lambda x: (x @ x, x @ x), X)).to_rows()
+        assert {row["kind"] for row in rows} >= {"reuse"}
