@@ -193,7 +193,11 @@ def test_every_json_field_has_its_line() -> None:
     told = {
         name for row in re.findall(r"^\| (`.*?) \|", tables, re.M) for name in row.split("`")[1::2]
     }
-    answers = [data.show(program), data.memory(passes.memory(program))]
+    answers = [
+        data.show(program),
+        data.memory(passes.memory(program)),
+        data.advice(passes.advise(program)),
+    ]
     assert told == rest | {name for answer in answers for name in answer}
 
 

@@ -23,7 +23,7 @@ def why(program: Program, storage: str, op: str) -> WhyAlive:
 
 
 def uses(found: WhyAlive) -> list[tuple[str | None, list[str]]]:
-    return [(use.op and use.op.name, [v.name for v in use.through]) for use in found.uses]
+    return [(use.op.name if use.op else None, [v.name for v in use.through]) for use in found.uses]
 
 
 def _late(x: Tensor) -> tuple[Tensor, Tensor]:
