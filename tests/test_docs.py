@@ -194,7 +194,7 @@ def test_every_json_field_has_its_line() -> None:
         name for row in re.findall(r"^\| (`.*?) \|", tables, re.M) for name in row.split("`")[1::2]
     }
     fit = passes.Fit.of(passes.memory(program), "1 KiB")
-    answers = [data.show(program), data.fit(fit)]
+    answers = [data.show(program), data.fit(fit), data.advice(passes.advise(program))]
     assert told == rest | {name for answer in answers for name in answer}
 
 

@@ -73,6 +73,24 @@ class Facts:
                 found.setdefault(value, []).append(place)
         return found
 
+    @cached_property
+    def members(self) -> dict[int, list[Value]]:
+        """The values that ops define and that are certainly a storage, by its number."""
+        found: dict[int, list[Value]] = {}
+        for value in self.definer:
+            storage = self.storage(value)
+            if storage is not None:
+                found.setdefault(storage, []).append(value)
+        return found
+
+    def across(self, storage: int, place: int) -> list[Value]:
+        """The members of a storage that are defined before an op and used after it."""
+        return [
+            value
+            for value in self.members.get(storage, ())
+            if self.definer[value] < place and self.users.get(value, (-1,))[-1] > place
+        ]
+
     def storage(self, value: Value) -> int | None:
         """The number of the one storage that a value certainly is; None if it may be several."""
         fact = self.aliases.facts[value.index]

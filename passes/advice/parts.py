@@ -50,13 +50,7 @@ def _parts(facts: Facts, peak: int, trials: Trials) -> list[Value]:
             continue
         if touches[0] >= peak or touches[-1] <= peak or peak in touches:
             continue
-        views = [
-            value
-            for value, places in facts.users.items()
-            if facts.storage(value) == storage
-            and facts.definer.get(value, peak) < peak
-            and places[-1] > peak
-        ]
+        views = facts.across(storage, peak)
         sizes = [trials.copy(value.type) for value in views]
         nbytes = sum(size[1] for size in sizes if size)
         if (

@@ -142,7 +142,7 @@ def _cone(draft: Draft, facts: Facts, trials: Trials, storage: int, peak: int) -
     users = [facts.ops[place] for place in late]
     if any(op.regions or op.kind is OpKind.OUTPUT for op in users):
         return None
-    wanted = _across(facts, storage, peak)
+    wanted = facts.across(storage, peak)
     places: set[int] = set()
     waiting = [facts.definer[value] for value in wanted]
     while waiting:
@@ -177,18 +177,6 @@ def _is_recomputable(facts: Facts, storage: int) -> bool:
     return not facts.writes.get(storage) and storage not in facts.uncertain
 
 
-def _across(facts: Facts, storage: int, peak: int) -> list[Value]:
-    """The values of a storage that are there before the peak and used after it."""
-    return [
-        value
-        for value, places in facts.users.items()
-        if facts.storage(value) == storage
-        and value in facts.definer
-        and facts.definer[value] < peak
-        and places[-1] > peak
-    ]
-
-
 def _with(draft: Draft, facts: Facts, cones: list[_Cone]) -> Draft:
     """The draft that drops the storages of some cones."""
     names = Names({op.name for op in draft.source.all_ops} | {op.name for op in draft.ops})
@@ -202,7 +190,7 @@ def _with(draft: Draft, facts: Facts, cones: list[_Cone]) -> Draft:
             made = copied(op, names.fresh(f"{op.name}_again"), again, draft.ops[cone.use].phase)
             again.update(zip(op.results, made.results, strict=True))
             inserted.setdefault(cone.use, []).append(made)
-        for now in _across(facts, cone.storage, peak):
+        for now in facts.across(cone.storage, peak):
             definer = facts.definer[now]
             old = draft.ops[definer].defines[facts.ops[definer].defines.index(now)]
             for place in facts.users[now]:

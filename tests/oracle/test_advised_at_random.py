@@ -51,8 +51,8 @@ def program_of(seed: int) -> tuple[fx.GraphModule, list[torch.Tensor]]:
         elif kind == "write":
             name = rng.choice(WRITES)
             written = rng.choice([square(), *rows[-1:]])
-            more = (2.0,) if name in ("mul_", "add_") else ()
-            graph.call_method(name, (written, *more))
+            factor = (2.0,) if name in ("mul_", "add_") else ()
+            graph.call_method(name, (written, *factor))
         elif kind == "row":
             rows.append(graph.call_function(operator.getitem, (square(), rng.randrange(SIDE))))
         else:
