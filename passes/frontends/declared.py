@@ -14,7 +14,7 @@ from functools import cache
 from math import prod
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import fx
 from torch._ops import OpOverload
 
@@ -38,6 +38,7 @@ from passes.frontends.views import (
     covers,
     extent,
     perhaps,
+    repeats,
 )
 from passes.program import (
     AliasOf,
@@ -253,7 +254,7 @@ def _result(
     if not operands:
         return _fresh(operator, number, found, arguments)
     aliases = tuple(AliasOf((operand.position,)) for operand in operands)
-    question = Question(operands[0].type, found, len(operands), arguments)
+    question = Question(operands[0].type, found, number, len(operands), arguments)
     answer = sources.condition(question)
     if answer is False:
         return _fresh(operator, number, found, arguments)
@@ -269,9 +270,11 @@ def _fresh(
     nbytes = fresh_bytes(found)
     first = next(operands_in(arguments), None)
     if about.name in CLONES_STORAGE and first is not None:
-        nbytes = first.nbytes
+        if not (first.type and repeats(first.type)):
+            nbytes = first.nbytes
     elif about.name in REDUCES_IN_PLACE and found is not None and not found.shape:
-        nbytes = _unreduced(found, list(operands_in(arguments))[:2])
+        unreduced = _unreduced(found, list(operands_in(arguments))[:2])
+        nbytes = None if unreduced is None else max(unreduced, itemsize(found.dtype))
     elif number in ONE_MORE_IN_TRUTH.get(about.name, ()) and nbytes and found is not None:
         nbytes += itemsize(found.dtype)
     return Fresh(nbytes, about.allocates_unwritten)
@@ -322,11 +325,28 @@ def _resized(
         return
     for operand, found in zip(targets, results, strict=True):
         if found is None or operand.type is None or found.shape != operand.type.shape:
-            nbytes = fresh_bytes(found)
+            nbytes = _bytes_after(operand, found)
             if nbytes is None or operand.nbytes is None:
                 yield operand.position, None
             elif nbytes > operand.nbytes:
                 yield operand.position, nbytes
+
+
+def _bytes_after(operand: Operand, found: TensorType | None) -> int | None:
+    """Bytes that an operand's storage must have once the operand is of another type.
+
+    The operand keeps its offset, which not every capture records: where it stands as 0 though
+    the operand is a part of its storage, it may be any.
+    """
+    if found is None or operand.type is None:
+        return None
+    size = itemsize(found.dtype)
+    offset = operand.type.offset
+    if offset == 0 and not covers(operand.type, operand.nbytes, size):
+        least, before = extent(evolve(found, offset=0), size), extent(operand.type, size)
+        fits = least is not None and before is not None and least <= before
+        return operand.nbytes if fits else None
+    return fresh_bytes(evolve(found, offset=offset))
 
 
 def fresh_bytes(found: TensorType | None) -> int | None:

@@ -23,16 +23,17 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
+from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in, type_of
 from passes.frontends.schema import (
     CLONES_STORAGE,
     COPIES_IN_TRUTH,
     ONE_MORE_IN_TRUTH,
     OVERWRITERS,
     REDUCES_IN_PLACE,
+    RETURNS_IF_EMPTY,
     signature,
 )
-from passes.frontends.views import UNANNOTATED
+from passes.frontends.views import UNANNOTATED, repeats
 
 
 @define(eq=False)
@@ -97,7 +98,9 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         forgotten = about.outputs or about.name in UNANNOTATED
         with _uncached() if forgotten else nullcontext():
             result = func(*args, **kwargs)
-        if about.name in COPIES_IN_TRUTH:
+        if about.name in RETURNS_IF_EMPTY and known_int(args[0].numel()) == 0:
+            result = (args[0], *result[1:]) if isinstance(result, tuple) else args[0].detach()
+        elif about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
         elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
             _grow_to_truth(about.name, args, result)
@@ -138,7 +141,7 @@ def _grow_to_truth(name: str, args: Sequence[object], result: object) -> None:
     if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
         return
     if name in CLONES_STORAGE:
-        wanted = nbytes_of(first)
+        wanted = None if repeats(type_of(first)) else nbytes_of(first)
     elif result.dim() == 0:
         shapes = [tensor.shape for tensor in tensors_in(list(args[:2]))]
         wanted = known_int(prod(torch.broadcast_shapes(*shapes)) * result.element_size())  # type: ignore[no-untyped-call]  # torch's own

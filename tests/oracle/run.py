@@ -167,6 +167,10 @@ def _fresh(module: GraphModule, values: Sequence[object]) -> tuple[nn.Module, li
         elif tensor.is_leaf:
             apart.requires_grad_(tensor.requires_grad)
         memo[id(tensor)] = apart
+    for part in module.modules():
+        # To copy a graph is to compile it, and one without tensors is nothing that changes.
+        if isinstance(part, GraphModule) and next(_tensors(part), None) is None:
+            memo[id(part)] = part
     holder = nn.Module()
     vars(holder).update(copy.deepcopy(state, memo))
     return holder, copy.deepcopy(list(values), memo)
@@ -385,7 +389,9 @@ class _Memory(_Interpreter):
         super().__init__(nodes, holder, values)
         self.alive: dict[str, int] = {}
         self.held_elsewhere: dict[str, int] = {}
-        self._entry = {tensor.untyped_storage()._cdata for tensor in self.entry_tensors()}
+        # Kept, because after `set_` nobody else may hold them, and addresses are given out again.
+        self._there = [tensor.untyped_storage() for tensor in self.entry_tensors()]
+        self._entry = {storage._cdata for storage in self._there}
         self._made: dict[int, Any] = {}  # StorageWeakRef, which is untyped
 
     def run(self) -> None:
