@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in, type_of
+from passes.frontends.layouts import laid_out
 from passes.frontends.schema import (
     CLONES_STORAGE,
     COPIES_IN_TRUTH,
@@ -97,7 +98,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # and aliases that a schema does not annotate.
         forgotten = about.outputs or about.name in UNANNOTATED
         with _uncached() if forgotten else nullcontext():
-            result = func(*args, **kwargs)
+            result = laid_out(func, args, func(*args, **kwargs))
         if about.name in RETURNS_IF_EMPTY and known_int(args[0].numel()) == 0:
             result = (args[0], *result[1:]) if isinstance(result, tuple) else args[0].detach()
         elif about.name in COPIES_IN_TRUTH:

@@ -32,6 +32,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from passes.errors import CaptureError
 from passes.frontends.fakes import World, tensors_in
+from passes.frontends.layouts import laid_out
 from passes.frontends.nodes import CANNOT_RUN
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -156,7 +157,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         else:
             args, kwargs = _mapped(self.fake, (args, kwargs))
         try:
-            result = func(*args, **kwargs)
+            result = laid_out(func, args, func(*args, **kwargs))
         except CANNOT_RUN as error:
             raise CaptureError(
                 _refusal(f"{func} depends on the data of a tensor", place)

@@ -62,6 +62,10 @@ def _norm(operator: Any, *more: object) -> Callable[..., Any]:
     return lambda x, w, b, m, v: operator(x, w, b, m, v, *more)
 
 
+def _normed(x: Tensor) -> Tensor:
+    return torch.nn.functional.batch_norm(x, None, None, training=True)
+
+
 @torch.library.custom_op("conformance::scale_", mutates_args={"x"})
 def scale_(x: Tensor, by: float) -> None:
     """Writes its argument, and says so."""
@@ -163,6 +167,18 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
     ("select_scatter", lambda x, y: x.expand(4, 6).select_scatter(y, 0, 0), (X[:1], ROW)),
     ("index_select", lambda x, y, i: torch.index_select(x, 0, i, out=y), (X, X[2:], INDEX)),
     ("index_select", lambda x, y, i: torch.index_select(x, 0, i, out=y), (X, Y[3:], INDEX)),
+    (
+        "batch_norm",
+        lambda x: _normed(x.t()).reshape(-1).mul_(2),
+        (X,),
+    ),
+    (
+        "batch_norm",
+        lambda x: _normed(x.t()).t().reshape(-1),
+        (X,),
+    ),
+    ("log_sigmoid", lambda x: torch.nn.functional.logsigmoid(x.t()).reshape(-1).mul_(2), (X,)),
+    ("floor_divide", lambda x: (x.t() // SCALE).reshape(-1).mul_(2), (X,)),
     ("native_dropout", lambda x: torch.native_dropout(x, 0.5, False), (X,)),
     ("native_dropout", lambda x: torch.native_dropout(x[:0], 0.5, True), (X,)),
     ("channel_shuffle", lambda x: torch.channel_shuffle(x[:0], 1), (IMAGE,)),

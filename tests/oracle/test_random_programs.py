@@ -59,7 +59,22 @@ def wrong(text: Text) -> list[str]:
                         found.append(f"{capture}, {way}: {outcome}: {what}")
                 if way == "observed" and way in programs and not text.data:
                     found += [f"{capture}: wasted: {what}" for what in wasted(programs[way], run)]
+                if way == "observed" and way in programs:
+                    found += [f"{capture}: mistyped: {w}" for w in mistyped(programs[way], run)]
     return found
+
+
+def mistyped(program: Program, run: Run) -> Iterator[str]:
+    """Results that are not like those of the run."""
+    for op in program.ops:
+        for value, real in zip(op.results, run.layouts[op.name], strict=False):
+            claim = value.type
+            if claim is None or None in claim.shape or None in claim.stride:
+                continue
+            steps = zip(claim.shape, claim.stride, real.stride, strict=False)
+            same = 0 in real.shape or all(n == 1 or a == b for n, a, b in steps)
+            if (claim.shape, claim.dtype) != (real.shape, real.dtype) or not same:
+                yield f"{op.target} gives {claim} {claim.stride}, really {real}"
 
 
 def wasted(program: Program, run: Run) -> Iterator[str]:
