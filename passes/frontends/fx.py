@@ -195,7 +195,7 @@ class Walk:
         if not isinstance(real, torch.Tensor):
             return self.make(node, path, OpKind.ATTRIBUTE, (), (), Effects()), Bound(real, ())
         source = self.book.attribute(name, real, module)
-        fake = self.book.fakes[source.index]
+        fake = self.book.world.tensor(real)
         value = self.book.value("/".join((*path, node.name)), fake)
         effects = Effects(results=(AliasOf((0,)),))
         op = self.make(node, path, OpKind.ATTRIBUTE, (source,), (value,), effects)

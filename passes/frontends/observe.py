@@ -100,7 +100,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         with _uncached() if forgotten else nullcontext():
             result = laid_out(func, args, func(*args, **kwargs))
         if about.name in RETURNS_IF_EMPTY and known_int(args[0].numel()) == 0:
-            result = (args[0], *result[1:]) if isinstance(result, tuple) else args[0].detach()
+            rest = result[1:] if isinstance(result, tuple) else ()
+            result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]
         elif about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
         elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
