@@ -112,7 +112,7 @@ class DeclaredWalk(Walk):
             leaves = tensors_in(recorded)
         types = [None if leaf is None else type_of(leaf) for leaf in leaves]
         effects = self.effects(node, env, operands, types)
-        types = list(self.without_doubtful_strides(node, operands, types))
+        types = list(self.without_doubtful_strides(node, operands, types, effects))
         name = "/".join((*path, node.name)) if path else node.name
         first = len(self.book.values)
         values = tuple(
@@ -204,14 +204,20 @@ class DeclaredWalk(Walk):
         )
 
     def without_doubtful_strides(
-        self, node: fx.Node, operands: Sequence[Value], types: Sequence[TensorType | None]
+        self,
+        node: fx.Node,
+        operands: Sequence[Value],
+        types: Sequence[TensorType | None],
+        effects: Effects,
     ) -> Iterator[TensorType | None]:
         """The types of results, without strides where those of the run may be others than the
         capture recorded, having run fake kernels."""
         given = [self.operand(value).type for value in operands]
         target = node.target
         doubtful = any(one is not None and None in one.stride for one in given)
-        if isinstance(target, OpOverload) and signature(target).name in DOUBTFUL:
+        if isinstance(target, OpOverload) and (
+            signature(target).name in DOUBTFUL or (signature(target).outputs and effects.resizes)
+        ):
             doubtful |= not all(one is not None and is_contiguous(one) for one in given)
         for found in types:
             if found is not None and doubtful:

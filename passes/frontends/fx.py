@@ -61,6 +61,7 @@ from passes.frontends.nodes import (
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
 from passes.frontends.regions import EAGER, builder_of
+from passes.frontends.undecided import unlay
 from passes.program import (
     AliasOf,
     Effects,
@@ -298,6 +299,8 @@ class Walk:
             )
         if isinstance(node.target, str) or not is_torchs(node.target):
             self.find_hidden(node)
+        for tensor in seen.unlaid:
+            unlay(tensor, self.book.world)
         result = given_out(node, env, result)
         if self.book.world.is_symbolic:
             guess = self.choices.answer(node, (args, kwargs), result)

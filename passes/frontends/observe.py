@@ -45,6 +45,7 @@ class Call:
     args: Sequence[object]
     kwargs: dict[str, object]
     result: object
+    unlaid: Sequence[torch.Tensor] = ()
 
     def arguments(self) -> Iterator[tuple[str, object]]:
         """Arguments given, by the schema's names."""
@@ -64,13 +65,15 @@ class Observation:
 
     `written`: any write.  `overwritten`: written in full before anything read it.
     `unwritten`: allocated by an `empty*` and not written in full.  `moved`: tensors whose
-    storage may be another one now, or of another size.
+    storage may be another one now, or of another size.  `unlaid`: tensors whose strides the
+    real kernel may have set otherwise.
     """
 
     written: set[int] = field(factory=set)
     overwritten: set[int] = field(factory=set)
     unwritten: set[int] = field(factory=set)
     moved: list[torch.Tensor] = field(factory=list)
+    unlaid: list[torch.Tensor] = field(factory=list)
     trusted: bool = True
     opaque: bool = False
 
@@ -97,6 +100,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # torch caches what operators do to fakes, and forgets that `out=` may be resized,
         # and aliases that a schema does not annotate.
         forgotten = about.outputs or about.name in UNANNOTATED
+        before = [(t, t.shape) for name in about.outputs for t in tensors_in(kwargs.get(name))]
         with _uncached() if forgotten else nullcontext():
             result = laid_out(func, args, func(*args, **kwargs))
         if about.name in RETURNS_IF_EMPTY and known_int(args[0].numel()) == 0:
@@ -109,7 +113,10 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         elif about.name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
             for number in ONE_MORE_IN_TRUTH[about.name]:
                 _grow_by_one(result[number])
-        self.calls.append(Call(func, args, kwargs, result))
+        # Some kernels give a resized `out=` the strides of their operands, and fakes do not.
+        resized = [t for t, shape in before if t.shape != shape and t.dim() > 1]
+        doubtful = resized and not all(t.is_contiguous() for t in tensors_in(args))
+        self.calls.append(Call(func, args, kwargs, result, resized if doubtful else ()))
         if not about.quiet:
             self.loud = True
         return result
@@ -200,6 +207,7 @@ def _summary(calls: Sequence[Call]) -> Observation:
             seen.unwritten |= {storage_of(t) for t in tensors_in(call.result)} - storages
         seen.trusted &= about.trusted
         seen.opaque |= about.opaque
+        seen.unlaid += call.unlaid
         if about.moves:
             seen.moved += tensors_in(call.args[0])
     return seen
