@@ -78,14 +78,17 @@ def laid_out(operator: OpOverload, args: Arguments, result: Any) -> Any:
     if about.name not in LAYOUTS or about.outputs:
         return result
     layout, count = LAYOUTS[about.name]
-    if isinstance(result, torch.Tensor):
-        return _as(layout, args, result)
-    return tuple(
-        _as(layout, args, part) if number < count else part for number, part in enumerate(result)
-    )
+    if isinstance(result, tuple):
+        return tuple(
+            _as(layout, args, part) if number < count else part
+            for number, part in enumerate(result)
+        )
+    return _as(layout, args, result)
 
 
-def _as(layout: Layout, args: Arguments, result: torch.Tensor) -> torch.Tensor:
+def _as(layout: Layout, args: Arguments, result: Any) -> Any:
+    if not isinstance(result, torch.Tensor):
+        return result  # what a backward operator was not asked for
     tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
     on_cpu = result.device.type == "cpu" and result.layout is torch.strided
     if not on_cpu or not tensors or all(tensor.is_contiguous() for tensor in tensors):

@@ -236,7 +236,7 @@ def _prepare(
             )
         step.optimizer = made
     if which == "first":
-        if step.optimizer is not None and step.optimizer.state:
+        if isinstance(optimizer, Optimizer) and _has_stepped(optimizer):
             raise CaptureError(
                 "step='first', and the optimizer has state: it has made steps before. Give its "
                 "class, or one that is new"
@@ -250,6 +250,11 @@ def _prepare(
         step.run(recorder, update=no_state)
         if step.zero_grad == "set_to_none":
             step.zero()
+
+
+def _has_stepped(optimizer: Optimizer) -> bool:
+    """Whether it has state that only a step makes; some optimizers begin with some."""
+    return any(float(kept.get("step", 1)) > 0 for kept in optimizer.state.values())
 
 
 def _refuse_hooks(roots: Mapping[str, nn.Module]) -> None:
