@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import Any
 
 import passes
+from passes import EffectsKnown
 from passes.errors import CaptureError, ProgramError
 from passes.program import Program
 from passes.report import data, text
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         with _progress(f"analysing {arguments.model}"):
-            program = _load(arguments.model, arguments.trust)
+            program = _load(arguments.model, arguments.trust, arguments.effects)
             lines = _REPORTS[arguments.command, arguments.json](program)
             output = "\n".join(lines)
     except ProgramError as error:
@@ -66,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="let torch read the .pt2 file, though its reader may unpickle and so run code",
         )
+        command.add_argument(
+            "--effects",
+            choices=("observed", "declared"),
+            default="observed",
+            help="how to know what ops do: by fake execution, or by schemas, which is faster",
+        )
         command.add_argument("--json", action="store_true", help="write JSON for programs")
     return parser
 
@@ -82,9 +89,9 @@ _REPORTS: Mapping[tuple[str, bool], Callable[[Program], Iterable[str]]] = {
 }
 
 
-def _load(model: str, trust: bool) -> Program:
+def _load(model: str, trust: bool, effects: EffectsKnown) -> Program:
     if model.endswith(".pt2") or os.path.exists(model):
-        return passes.load(model, trust=trust)
+        return passes.load(model, trust=trust, effects=effects)
     module_name, colon, factory_name = model.partition(":")
     if not colon or not module_name or not factory_name:
         raise CaptureError(
@@ -105,7 +112,7 @@ def _load(model: str, trust: bool) -> Program:
         inputs = ()
     if not isinstance(inputs, (tuple, list)):
         inputs = (inputs,)
-    return passes.load(source, *inputs, trust=trust, **kwargs)
+    return passes.load(source, *inputs, trust=trust, effects=effects, **kwargs)
 
 
 def _call_factory(module_name: str, factory_name: str) -> object:

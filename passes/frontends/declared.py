@@ -21,6 +21,7 @@ from torch._ops import OpOverload
 from passes.frontends.env import Env
 from passes.frontends.fakes import PLAIN, known_int
 from passes.frontends.schema import (
+    BEGINS_AS_ARGUMENT,
     CLONES_STORAGE,
     ONE_MORE_IN_TRUTH,
     OVERWRITERS,
@@ -109,15 +110,17 @@ def declared(
     names = about.writes(everything.get)
     written = [operand for name in names for operand in operands_in(everything.get(name))]
     overwrites = frozenset(_overwritten(operator, everything))
+    effects = tuple(
+        _result(operator, number, len(results), found, everything)
+        for number, found in enumerate(results)
+    )
+    undecided = any(isinstance(effect, OneOf) for effect in effects)
     return Effects(
-        results=tuple(
-            _result(operator, number, len(results), found, everything)
-            for number, found in enumerate(results)
-        ),
+        results=effects,
         reads=frozenset(range(operands)) - overwrites,
         writes=frozenset(operand.position for operand in written),
         overwrites=overwrites,
-        origin=Origin.DECLARED,
+        origin=Origin.DECLARED if undecided else Origin.SCHEMA,
         resizes=tuple(_resized(operator, everything, results)),
     )
 
@@ -203,12 +206,15 @@ class Plain(Enum):
     VIEW = "view"
 
 
+_SIZES_IN_TRUTH = CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT | ONE_MORE_IN_TRUTH.keys()
+
+
 @cache
 def plain(operator: OpOverload) -> Plain | None:
     """Whether an operator is one of the plain kinds."""
     about, schema = signature(operator), operator._schema
     sources = {_sources(operator, number) for number in range(len(schema.returns))}
-    special = about.name in CLONES_STORAGE | REDUCES_IN_PLACE | ONE_MORE_IN_TRUTH.keys()
+    special = about.name in _SIZES_IN_TRUTH
     noisy = about.written or about.statistics is not None or about.moves or about.opaque
     if noisy or special or not about.trusted:
         return None
@@ -232,7 +238,7 @@ def declared_plain(
     else:
         unwritten = signature(operator).allocates_unwritten
         found = tuple([Fresh(fresh_bytes(result), unwritten) for result in results])
-    return Effects(found, _first(operands), origin=Origin.DECLARED)
+    return Effects(found, _first(operands), origin=Origin.SCHEMA)
 
 
 @cache
@@ -275,9 +281,17 @@ def _fresh(
     elif about.name in REDUCES_IN_PLACE and found is not None and not found.shape:
         unreduced = _unreduced(found, list(operands_in(arguments))[:2])
         nbytes = None if unreduced is None else max(unreduced, itemsize(found.dtype))
+    elif about.name in BEGINS_AS_ARGUMENT and first is not None:
+        size = None if first.type is None else _dense_bytes(first.type)
+        nbytes = None if size is None or nbytes is None else max(size, nbytes)
     elif number in ONE_MORE_IN_TRUTH.get(about.name, ()) and nbytes and found is not None:
         nbytes += itemsize(found.dtype)
     return Fresh(nbytes, about.allocates_unwritten)
+
+
+def _dense_bytes(tensor: TensorType) -> int | None:
+    sizes = [size for size in tensor.shape if size is not None]
+    return None if len(sizes) < len(tensor.shape) else prod(sizes) * itemsize(tensor.dtype)
 
 
 def _unreduced(found: TensorType, operands: Sequence[Operand]) -> int | None:

@@ -159,7 +159,7 @@ class DeclaredWalk(Walk):
             }
             return declared(target, arguments, len(operands), types)
         if not operands and not types and getattr(target, "__module__", "") in NO_TENSORS:
-            return Effects(origin=Origin.DECLARED)
+            return Effects(origin=Origin.SCHEMA)
         return anything(len(operands), list(map(fresh_bytes, types)))
 
     def operand(self, value: Value) -> Operand:
@@ -200,7 +200,7 @@ class DeclaredWalk(Walk):
         return Effects(
             tuple(AliasOf((positions[value],)) for value in taken),
             reads=frozenset(range(len(operands))),
-            origin=Origin.DECLARED,
+            origin=Origin.SCHEMA,
         )
 
     def without_doubtful_strides(

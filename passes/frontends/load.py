@@ -17,7 +17,7 @@ from os import PathLike, fspath
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export._tree_utils import reorder_kwargs
@@ -44,6 +44,7 @@ _ROLES = {
 }
 
 FROM_EXAMPLES = "inputs share storage as the example inputs do"
+FROM_SCHEMAS = "effects are those of the operators' schemas and tables; no op was executed"
 ASSUMED_APART = "inputs are assumed to share no storage: no example inputs were given"
 
 
@@ -74,6 +75,8 @@ def load(
     if effects not in WAYS:
         raise CaptureError(f"effects={effects!r}: it is one of {', '.join(map(repr, WAYS))}")
     program = _program(source, args, kwargs, trust, WAYS[effects])
+    if effects == "declared":
+        program = evolve(program, notes=(*program.notes, FROM_SCHEMAS))
     _ = program.flow  # numbered once, here, for every analysis to come
     return program
 

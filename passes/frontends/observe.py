@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in, type_of
 from passes.frontends.layouts import laid_out
 from passes.frontends.schema import (
+    BEGINS_AS_ARGUMENT,
     CLONES_STORAGE,
     COPIES_IN_TRUTH,
     ONE_MORE_IN_TRUTH,
@@ -108,7 +109,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]
         elif about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
-        elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
+        elif about.name in _LARGER_IN_TRUTH:
             _grow_to_truth(about.name, args, result)
         elif about.name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
             for number in ONE_MORE_IN_TRUTH[about.name]:
@@ -144,6 +145,9 @@ def _as_copies(result: object, args: Sequence[object]) -> object:
     return result
 
 
+_LARGER_IN_TRUTH = CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT
+
+
 def _grow_to_truth(name: str, args: Sequence[object], result: object) -> None:
     """Give a fake result the storage size that the real kernel gives it."""
     first = args[0]
@@ -151,6 +155,8 @@ def _grow_to_truth(name: str, args: Sequence[object], result: object) -> None:
         return
     if name in CLONES_STORAGE:
         wanted = None if repeats(type_of(first)) else nbytes_of(first)
+    elif name in BEGINS_AS_ARGUMENT:
+        wanted = known_int(first.numel() * first.element_size())
     elif result.dim() == 0:
         shapes = [tensor.shape for tensor in tensors_in(list(args[:2]))]
         wanted = known_int(prod(torch.broadcast_shapes(*shapes)) * result.element_size())  # type: ignore[no-untyped-call]  # torch's own

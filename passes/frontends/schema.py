@@ -69,6 +69,9 @@ REDUCES_IN_PLACE = frozenset(
 )
 """Losses whose reduced result keeps the storage of the unreduced one."""
 
+BEGINS_AS_ARGUMENT = frozenset(("im2col", "col2im"))
+"""Operators that allocate their result like their first argument and then resize it."""
+
 ONE_MORE_IN_TRUTH = dict.fromkeys(
     ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), (1, 3)
 )

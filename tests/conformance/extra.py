@@ -177,6 +177,8 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
         lambda x: _normed(x.t()).t().reshape(-1),
         (X,),
     ),
+    ("im2col", lambda x: torch.nn.functional.unfold(x, 1, stride=3), (IMAGE,)),
+    ("col2im", lambda x: torch.nn.functional.fold(x, (3, 3), 2), (_x(2, 12, 4),)),
     ("log_sigmoid", lambda x: torch.nn.functional.logsigmoid(x.t()).reshape(-1).mul_(2), (X,)),
     ("floor_divide", lambda x: (x.t() // SCALE).reshape(-1).mul_(2), (X,)),
     ("native_dropout", lambda x: torch.native_dropout(x, 0.5, False), (X,)),
