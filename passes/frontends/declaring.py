@@ -32,7 +32,7 @@ from passes.frontends.declared import (
 from passes.frontends.env import Bound, leaf_names
 from passes.frontends.fakes import World, tensors_in, type_of
 from passes.frontends.fx import Walk
-from passes.frontends.layouts import DOUBTFUL
+from passes.frontends.layouts import is_doubtful
 from passes.frontends.nodes import target_name
 from passes.frontends.schema import signature
 from passes.frontends.views import is_contiguous
@@ -216,7 +216,7 @@ class DeclaredWalk(Walk):
         target = node.target
         doubtful = any(one is not None and None in one.stride for one in given)
         if isinstance(target, OpOverload) and (
-            signature(target).name in DOUBTFUL or (signature(target).outputs and effects.resizes)
+            is_doubtful(target) or (signature(target).outputs and effects.resizes)
         ):
             doubtful |= not all(one is not None and is_contiguous(one) for one in given)
         for found in types:

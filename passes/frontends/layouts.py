@@ -8,6 +8,7 @@ where their arguments are contiguous.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -58,26 +59,39 @@ LAYOUTS: Mapping[str, tuple[Layout, int]] = {
     "native_layer_norm_backward": (contiguous, 3),
     **dict.fromkeys(("normal", "_log_softmax_backward_data"), (contiguous, 1)),
     **dict.fromkeys(
-        "copysign floor_divide div native_dropout_backward hardswish_backward hardtanh_backward "
-        "logit_backward".split(),
+        "copysign floor_divide div.Tensor_mode native_dropout_backward hardswish_backward "
+        "hardtanh_backward logit_backward".split(),
         (elementwise, 1),
     ),
 }
 """How operators lay out their results in truth, and of how many of them this is so."""
 
-DOUBTFUL = LAYOUTS.keys() | set(
-    "batch_norm _batch_norm_impl_index instance_norm log_sigmoid".split()
-)
-"""These operators, and those that call them: a capture that ran fakes has recorded strides of
-their results that may be wrong."""
+_COMPOSITES = frozenset("batch_norm _batch_norm_impl_index instance_norm log_sigmoid".split())
+"""Operators that call one of these."""
+
+
+@cache
+def layout_of(operator: OpOverload) -> tuple[Layout, int] | None:
+    """The entry of an operator or of its overload."""
+    about = signature(operator)
+    if about.outputs:
+        return None
+    overload = f"{about.name}.{operator._overloadname}"
+    return LAYOUTS.get(overload) or LAYOUTS.get(about.name)
+
+
+@cache
+def is_doubtful(operator: OpOverload) -> bool:
+    """Whether a capture that ran fakes may have recorded wrong strides of its results."""
+    return layout_of(operator) is not None or signature(operator).name in _COMPOSITES
 
 
 def laid_out(operator: OpOverload, args: Arguments, result: Any) -> Any:
     """The result of an operator on fakes, laid out as the real one."""
-    about = signature(operator)
-    if about.name not in LAYOUTS or about.outputs:
+    found = layout_of(operator)
+    if found is None:
         return result
-    layout, count = LAYOUTS[about.name]
+    layout, count = found
     if isinstance(result, tuple):
         return tuple(
             _as(layout, args, part) if number < count else part

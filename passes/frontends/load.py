@@ -26,6 +26,7 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.utils._pytree import tree_flatten, tree_leaves
 
 from passes.errors import CaptureError, TrustError
+from passes.frontends.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.declaring import DeclaredWalk, RecordedWorld
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
@@ -292,8 +293,12 @@ def from_graph(
     name: str,
     way: Way,
     notes: Sequence[str] = (),
+    told: Told = (),
 ) -> Program:
-    """The Program of a graph called with these inputs, or else with those it recorded."""
+    """The Program of a graph called with these inputs, or else with those it recorded.
+
+    `told` is what is known of the inputs of the function whose graph AOTAutograd made.
+    """
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     given: list[object]
     sharing = FROM_EXAMPLES
@@ -305,9 +310,10 @@ def from_graph(
             sharing = "inputs share storage as the recorded ones do"
     world = way.world(device_for(given, module_tensors(module).values()))
     inputs = [
-        (*told_by_dynamo(node), _fake_input(node, value, world))
+        (*(told_by_aot(node, told) or told_by_dynamo(node)), _fake_input(node, value, world))
         for node, value in zip(placeholders, given, strict=True)
     ]
+    outputs = module.graph.find_nodes(op="output")
     return program_of(
         module,
         inputs,
@@ -316,6 +322,8 @@ def from_graph(
         capture=capture,
         sharing=sharing,
         notes=notes,
+        phases=phases_by_aot(module.graph),
+        kept=[kept for node in outputs for kept in kept_by_aot(node, told)],
         kind=way.walk,
     )
 

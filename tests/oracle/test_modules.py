@@ -67,7 +67,8 @@ def counts_calls_in_a_buffer() -> Made:
     def forward(m: Any, x: Tensor) -> Tensor:
         m.count.add_(1)
         m.mean.lerp_(x.mean(0), 0.1)
-        return x - m.mean
+        shifted: Tensor = x - m.mean
+        return shifted
 
     return calls(forward, X, count=torch.zeros(()), mean=torch.zeros(6))
 
