@@ -115,6 +115,7 @@ def load_training_step(
     *inputs: object,
     targets: Sequence[object] | None = None,
     zero_grad: Literal["set_to_none", "to_zero", "never"] = "set_to_none",
+    step: Literal["first", "later"] = "later",
     **keywords: object,
 ) -> Program:
     """The Program of one training step: forward, loss, backward, optimizer update.
@@ -124,7 +125,9 @@ def load_training_step(
     or has it as `.loss`.  `optimizer` is a `torch.optim.Optimizer` over the model's
     parameters, its class, a function of parameters that makes one, or None for no update.
     `zero_grad` is what the loop does with gradients before each step: `"set_to_none"`,
-    `"to_zero"`, or `"never"`, so that they accumulate.  `keywords` go to the model.
+    `"to_zero"`, or `"never"`, so that they accumulate.  `step` is which one: in the
+    `"first"`, gradients and the optimizer's state do not exist before.  `keywords` go to
+    the model.
 
     Nothing is computed, and neither the model nor the optimizer is changed.  The graph
     takes and returns what `entry` and `kept` say, the loss first, and runs on real tensors.
@@ -132,7 +135,7 @@ def load_training_step(
     Raises `CaptureError` for a step that cannot be captured.
     """
     program: Program = _frontend("training").load_training_step(
-        model, loss, optimizer, inputs, keywords, targets, zero_grad
+        model, loss, optimizer, inputs, keywords, targets, zero_grad, step
     )
     return program
 

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import passes
-from passes import cli_fit
+from passes import EffectsKnown, cli_fit
 from passes.errors import CaptureError, ProgramError
 from passes.named import A_FACTORY, called, function_named, is_file
 from passes.program import Program
@@ -54,7 +54,7 @@ def _answer(arguments: argparse.Namespace) -> tuple[int, Iterable[str]]:
     report = _REPORTS[arguments.command, arguments.json]
     status = 0
     if not cli_fit.are_used(arguments):
-        program = _load(arguments.model, arguments.trust)
+        program = _load(arguments.model, arguments.trust, arguments.effects)
         lines = report(program)
     else:
         found = cli_fit.answer(arguments)
@@ -87,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
             "--trust",
             action="store_true",
             help="let torch read the .pt2 file, though its reader may unpickle and so run code",
+        )
+        command.add_argument(
+            "--effects",
+            choices=("observed", "declared"),
+            default="observed",
+            help="how to know what ops do: by fake execution, or by schemas, which is faster",
         )
         command.add_argument("--json", action="store_true", help="write JSON for programs")
         if name == "memory":
@@ -128,9 +134,9 @@ _REPORTS: Mapping[tuple[str, bool], Callable[[Program], Iterable[str]]] = {
 }
 
 
-def _load(model: str, trust: bool) -> Program:
+def _load(model: str, trust: bool, effects: EffectsKnown) -> Program:
     if is_file(model):
-        return passes.load(model, trust=trust)
+        return passes.load(model, trust=trust, effects=effects)
     made = called(function_named(model, A_FACTORY), model)
     if not isinstance(made, tuple) or len(made) not in (2, 3):
         raise CaptureError(
@@ -145,7 +151,7 @@ def _load(model: str, trust: bool) -> Program:
         inputs = ()
     if not isinstance(inputs, (tuple, list)):
         inputs = (inputs,)
-    return passes.load(source, *inputs, trust=trust, **kwargs)
+    return passes.load(source, *inputs, trust=trust, effects=effects, **kwargs)
 
 
 @contextmanager

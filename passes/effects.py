@@ -69,11 +69,13 @@ ResultEffect = Fresh | AliasOf | SameAs | OneOf | Unknown
 class Origin(Enum):
     """How an op's effects are known.
 
-    OBSERVED by executing it on fake tensors, DECLARED by its schema because that was
-    impossible, FLOW: they are what its regions do, ANYTHING: nothing is known of it.
+    OBSERVED by executing it on fake tensors, SCHEMA: by its schema and the types of its
+    tensors, which decide it, DECLARED by its schema alone, FLOW: they are what its regions
+    do, ANYTHING: nothing is known of it.
     """
 
     OBSERVED = "observed"
+    SCHEMA = "schema"
     DECLARED = "declared"
     FLOW = "flow"
     ANYTHING = "anything"

@@ -354,7 +354,7 @@ class Program:
 
     @property
     def assumed(self) -> tuple[Op, ...]:
-        """Ops whose effects were not observed: declared by a schema, or anything at all."""
+        """Ops whose effects are not known for certain: declared by a schema alone, or anything."""
         return tuple(
             op for op in self.all_ops if op.effects.origin in (Origin.DECLARED, Origin.ANYTHING)
         )

@@ -75,7 +75,8 @@ class Book:
         return value
 
     def attribute(self, name: str, real: torch.Tensor, module: nn.Module) -> Value:
-        """The entry value of a tensor attribute; one value per tensor, however often named."""
+        """A value with the storage that a tensor attribute has now: the attribute's entry value,
+        one per tensor however often named, unless it was given another storage."""
         if id(real) not in self._attributes:
             owner = module.get_submodule(name.partition("[")[0].rpartition(".")[0])
             is_buffer = name.rpartition(".")[2] in owner._buffers
@@ -87,7 +88,9 @@ class Book:
                 else Role.CONSTANT
             )
             self._attributes[id(real)] = self.entry(f"self.{name}", role, self.world.tensor(real))
-        return self._attributes[id(real)]
+        entry = self._attributes[id(real)]
+        now = storage_of(self.fakes[entry.index])
+        return entry if self.storages[entry.index] == now else self.owners[now]
 
 
 _FORGOTTEN = ("values", "entries", "storages", "fakes", "owners", "begun", "sizes", "_attributes")

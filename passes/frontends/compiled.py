@@ -18,6 +18,8 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
 
 from passes.errors import CaptureError
+from passes.frontends.aot import Told
+from passes.frontends.dynamo import told_by_dynamo
 from passes.frontends.load import OBSERVED, from_graph
 from passes.program import Program
 
@@ -36,8 +38,14 @@ def compile_backend(report: Callable[[Program], object], backward: bool) -> Back
         )
     numbers = count()
 
-    def analyse(graph: fx.GraphModule, inputs: Sequence[object], name: str, capture: str) -> None:
-        report(from_graph(graph, inputs, {}, capture, name, OBSERVED))
+    def analyse(
+        graph: fx.GraphModule,
+        inputs: Sequence[object],
+        name: str,
+        capture: str,
+        told: Told = (),
+    ) -> None:
+        report(from_graph(graph, inputs, {}, capture, name, OBSERVED, told=told))
 
     def whole(graph: fx.GraphModule, inputs: Sequence[object]) -> Compiled:
         analyse(graph, inputs, f"graph {next(numbers)}", "torch.compile")
@@ -45,11 +53,12 @@ def compile_backend(report: Callable[[Program], object], backward: bool) -> Back
 
     def cut(graph: fx.GraphModule, inputs: Sequence[object]) -> Compiled:
         number = next(numbers)
+        told = [told_by_dynamo(node) for node in graph.graph.find_nodes(op="placeholder")]
 
         def compiler(direction: str) -> Backend:
             def compile_part(part: fx.GraphModule, given: Sequence[object]) -> Compiled:
                 name = f"graph {number}, {direction}"
-                analyse(part, given, name, "torch.compile and AOTAutograd")
+                analyse(part, given, name, "torch.compile and AOTAutograd", told)
                 boxed: Compiled = make_boxed_func(part.forward)
                 return boxed
 

@@ -14,13 +14,14 @@ from functools import cache
 from math import prod
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import fx
 from torch._ops import OpOverload
 
 from passes.frontends.env import Env
 from passes.frontends.fakes import PLAIN, known_int
 from passes.frontends.schema import (
+    BEGINS_AS_ARGUMENT,
     CLONES_STORAGE,
     ONE_MORE_IN_TRUTH,
     OVERWRITERS,
@@ -38,6 +39,7 @@ from passes.frontends.views import (
     covers,
     extent,
     perhaps,
+    repeats,
 )
 from passes.program import (
     AliasOf,
@@ -108,15 +110,17 @@ def declared(
     names = about.writes(everything.get)
     written = [operand for name in names for operand in operands_in(everything.get(name))]
     overwrites = frozenset(_overwritten(operator, everything))
+    effects = tuple(
+        _result(operator, number, len(results), found, everything)
+        for number, found in enumerate(results)
+    )
+    undecided = any(isinstance(effect, OneOf) for effect in effects)
     return Effects(
-        results=tuple(
-            _result(operator, number, len(results), found, everything)
-            for number, found in enumerate(results)
-        ),
+        results=effects,
         reads=frozenset(range(operands)) - overwrites,
         writes=frozenset(operand.position for operand in written),
         overwrites=overwrites,
-        origin=Origin.DECLARED,
+        origin=Origin.DECLARED if undecided else Origin.SCHEMA,
         resizes=tuple(_resized(operator, everything, results)),
     )
 
@@ -202,12 +206,15 @@ class Plain(Enum):
     VIEW = "view"
 
 
+_SIZES_IN_TRUTH = CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT | ONE_MORE_IN_TRUTH.keys()
+
+
 @cache
 def plain(operator: OpOverload) -> Plain | None:
     """Whether an operator is one of the plain kinds."""
     about, schema = signature(operator), operator._schema
     sources = {_sources(operator, number) for number in range(len(schema.returns))}
-    special = about.name in CLONES_STORAGE | REDUCES_IN_PLACE | ONE_MORE_IN_TRUTH.keys()
+    special = about.name in _SIZES_IN_TRUTH
     noisy = about.written or about.statistics is not None or about.moves or about.opaque
     if noisy or special or not about.trusted:
         return None
@@ -231,7 +238,7 @@ def declared_plain(
     else:
         unwritten = signature(operator).allocates_unwritten
         found = tuple([Fresh(fresh_bytes(result), unwritten) for result in results])
-    return Effects(found, _first(operands), origin=Origin.DECLARED)
+    return Effects(found, _first(operands), origin=Origin.SCHEMA)
 
 
 @cache
@@ -253,7 +260,7 @@ def _result(
     if not operands:
         return _fresh(operator, number, found, arguments)
     aliases = tuple(AliasOf((operand.position,)) for operand in operands)
-    question = Question(operands[0].type, found, len(operands), arguments)
+    question = Question(operands[0].type, found, number, len(operands), arguments)
     answer = sources.condition(question)
     if answer is False:
         return _fresh(operator, number, found, arguments)
@@ -269,12 +276,22 @@ def _fresh(
     nbytes = fresh_bytes(found)
     first = next(operands_in(arguments), None)
     if about.name in CLONES_STORAGE and first is not None:
-        nbytes = first.nbytes
+        if not (first.type and repeats(first.type)):
+            nbytes = first.nbytes
     elif about.name in REDUCES_IN_PLACE and found is not None and not found.shape:
-        nbytes = _unreduced(found, list(operands_in(arguments))[:2])
+        unreduced = _unreduced(found, list(operands_in(arguments))[:2])
+        nbytes = None if unreduced is None else max(unreduced, itemsize(found.dtype))
+    elif about.name in BEGINS_AS_ARGUMENT and first is not None:
+        size = None if first.type is None else _dense_bytes(first.type)
+        nbytes = None if size is None or nbytes is None else max(size, nbytes)
     elif number in ONE_MORE_IN_TRUTH.get(about.name, ()) and nbytes and found is not None:
         nbytes += itemsize(found.dtype)
     return Fresh(nbytes, about.allocates_unwritten)
+
+
+def _dense_bytes(tensor: TensorType) -> int | None:
+    sizes = [size for size in tensor.shape if size is not None]
+    return None if len(sizes) < len(tensor.shape) else prod(sizes) * itemsize(tensor.dtype)
 
 
 def _unreduced(found: TensorType, operands: Sequence[Operand]) -> int | None:
@@ -322,11 +339,28 @@ def _resized(
         return
     for operand, found in zip(targets, results, strict=True):
         if found is None or operand.type is None or found.shape != operand.type.shape:
-            nbytes = fresh_bytes(found)
+            nbytes = _bytes_after(operand, found)
             if nbytes is None or operand.nbytes is None:
                 yield operand.position, None
             elif nbytes > operand.nbytes:
                 yield operand.position, nbytes
+
+
+def _bytes_after(operand: Operand, found: TensorType | None) -> int | None:
+    """Bytes that an operand's storage must have once the operand is of another type.
+
+    The operand keeps its offset, which not every capture records: where it stands as 0 though
+    the operand is a part of its storage, it may be any.
+    """
+    if found is None or operand.type is None:
+        return None
+    size = itemsize(found.dtype)
+    offset = operand.type.offset
+    if offset == 0 and not covers(operand.type, operand.nbytes, size):
+        least, before = extent(evolve(found, offset=0), size), extent(operand.type, size)
+        fits = least is not None and before is not None and least <= before
+        return operand.nbytes if fits else None
+    return fresh_bytes(evolve(found, offset=offset))
 
 
 def fresh_bytes(found: TensorType | None) -> int | None:

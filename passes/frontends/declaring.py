@@ -9,7 +9,7 @@ its storage where that is certain, and the storage's size.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -32,8 +32,10 @@ from passes.frontends.declared import (
 from passes.frontends.env import Bound, leaf_names
 from passes.frontends.fakes import World, tensors_in, type_of
 from passes.frontends.fx import Walk
+from passes.frontends.layouts import is_doubtful
 from passes.frontends.nodes import target_name
 from passes.frontends.schema import signature
+from passes.frontends.views import is_contiguous
 from passes.program import (
     AliasOf,
     Effects,
@@ -110,6 +112,7 @@ class DeclaredWalk(Walk):
             leaves = tensors_in(recorded)
         types = [None if leaf is None else type_of(leaf) for leaf in leaves]
         effects = self.effects(node, env, operands, types)
+        types = list(self.without_doubtful_strides(node, operands, types, effects))
         name = "/".join((*path, node.name)) if path else node.name
         first = len(self.book.values)
         values = tuple(
@@ -156,7 +159,7 @@ class DeclaredWalk(Walk):
             }
             return declared(target, arguments, len(operands), types)
         if not operands and not types and getattr(target, "__module__", "") in NO_TENSORS:
-            return Effects(origin=Origin.DECLARED)
+            return Effects(origin=Origin.SCHEMA)
         return anything(len(operands), list(map(fresh_bytes, types)))
 
     def operand(self, value: Value) -> Operand:
@@ -197,8 +200,30 @@ class DeclaredWalk(Walk):
         return Effects(
             tuple(AliasOf((positions[value],)) for value in taken),
             reads=frozenset(range(len(operands))),
-            origin=Origin.DECLARED,
+            origin=Origin.SCHEMA,
         )
+
+    def without_doubtful_strides(
+        self,
+        node: fx.Node,
+        operands: Sequence[Value],
+        types: Sequence[TensorType | None],
+        effects: Effects,
+    ) -> Iterator[TensorType | None]:
+        """The types of results, without strides where those of the run may be others than the
+        capture recorded, having run fake kernels."""
+        given = [self.operand(value).type for value in operands]
+        target = node.target
+        doubtful = any(one is not None and None in one.stride for one in given)
+        if isinstance(target, OpOverload) and (
+            is_doubtful(target) or (signature(target).outputs and effects.resizes)
+        ):
+            doubtful |= not all(one is not None and is_contiguous(one) for one in given)
+        for found in types:
+            if found is not None and doubtful:
+                yield evolve(found, stride=(None,) * len(found.stride))
+            else:
+                yield found
 
     # -- what is known afterwards ------------------------------------------------------
 

@@ -62,6 +62,7 @@ from passes.frontends.nodes import (
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
 from passes.frontends.regions import EAGER, builder_of
+from passes.frontends.undecided import unlay
 from passes.program import (
     AliasOf,
     Effects,
@@ -199,7 +200,7 @@ class Walk:
         if not isinstance(real, torch.Tensor):
             return self.make(node, path, OpKind.ATTRIBUTE, (), (), Effects()), Bound(real, ())
         source = self.book.attribute(name, real, module)
-        fake = self.book.fakes[source.index]
+        fake = self.book.world.tensor(real)
         value = self.book.value("/".join((*path, node.name)), fake)
         effects = Effects(results=(AliasOf((0,)),))
         op = self.make(node, path, OpKind.ATTRIBUTE, (source,), (value,), effects)
@@ -302,6 +303,8 @@ class Walk:
             )
         if isinstance(node.target, str) or not is_torchs(node.target):
             self.find_hidden(node)
+        for tensor in seen.unlaid:
+            unlay(tensor, self.book.world)
         result = given_out(node, env, result)
         if self.book.world.is_symbolic:
             guess = self.choices.answer(node, (args, kwargs), result)

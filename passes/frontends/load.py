@@ -17,7 +17,7 @@ from os import PathLike, fspath
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export._tree_utils import reorder_kwargs
@@ -26,6 +26,7 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.utils._pytree import tree_flatten, tree_leaves
 
 from passes.errors import CaptureError, TrustError
+from passes.frontends.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.declaring import DeclaredWalk, RecordedWorld
 from passes.frontends.dynamic import dynamic_of
@@ -45,6 +46,7 @@ _ROLES = {
 }
 
 FROM_EXAMPLES = "inputs share storage as the example inputs do"
+FROM_SCHEMAS = "effects are those of the operators' schemas and tables; no op was executed"
 ASSUMED_APART = "inputs are assumed to share no storage: no example inputs were given"
 
 
@@ -75,6 +77,8 @@ def load(
     if effects not in WAYS:
         raise CaptureError(f"effects={effects!r}: it is one of {', '.join(map(repr, WAYS))}")
     program = _program(source, args, kwargs, trust, WAYS[effects])
+    if effects == "declared":
+        program = evolve(program, notes=(*program.notes, FROM_SCHEMAS))
     _ = program.flow  # numbered once, here, for every analysis to come
     return program
 
@@ -304,8 +308,12 @@ def from_graph(
     name: str,
     way: Way,
     notes: Sequence[str] = (),
+    told: Told = (),
 ) -> Program:
-    """The Program of a graph called with these inputs, or else with those it recorded."""
+    """The Program of a graph called with these inputs, or else with those it recorded.
+
+    `told` is what is known of the inputs of the function whose graph AOTAutograd made.
+    """
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     given: list[object]
     sharing = FROM_EXAMPLES
@@ -317,9 +325,10 @@ def from_graph(
             sharing = "inputs share storage as the recorded ones do"
     world = way.world(device_for(given, module_tensors(module).values()))
     inputs = [
-        (*told_by_dynamo(node), _fake_input(node, value, world))
+        (*(told_by_aot(node, told) or told_by_dynamo(node)), _fake_input(node, value, world))
         for node, value in zip(placeholders, given, strict=True)
     ]
+    outputs = module.graph.find_nodes(op="output")
     return program_of(
         module,
         inputs,
@@ -328,6 +337,8 @@ def from_graph(
         capture=capture,
         sharing=sharing,
         notes=notes,
+        phases=phases_by_aot(module.graph),
+        kept=[kept for node in outputs for kept in kept_by_aot(node, told)],
         kind=way.walk,
     )
 

@@ -23,16 +23,26 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from passes.frontends.fakes import known_int, nbytes_of, storage_bytes, storage_of, tensors_in
+from passes.frontends.fakes import (
+    known_int,
+    nbytes_of,
+    storage_bytes,
+    storage_of,
+    tensors_in,
+    type_of,
+)
+from passes.frontends.layouts import laid_out
 from passes.frontends.schema import (
+    BEGINS_AS_ARGUMENT,
     CLONES_STORAGE,
     COPIES_IN_TRUTH,
     ONE_MORE_IN_TRUTH,
     OVERWRITERS,
     REDUCES_IN_PLACE,
+    RETURNS_IF_EMPTY,
     signature,
 )
-from passes.frontends.views import UNANNOTATED
+from passes.frontends.views import UNANNOTATED, repeats
 
 
 @define(eq=False)
@@ -43,6 +53,7 @@ class Call:
     args: Sequence[object]
     kwargs: dict[str, object]
     result: object
+    unlaid: Sequence[torch.Tensor] = ()
 
     def arguments(self) -> Iterator[tuple[str, object]]:
         """Arguments given, by the schema's names."""
@@ -62,13 +73,15 @@ class Observation:
 
     `written`: any write.  `overwritten`: written in full before anything read it.
     `unwritten`: allocated by an `empty*` and not written in full.  `moved`: tensors whose
-    storage may be another one now, or of another size.  `draws`: it may draw random numbers.
+    storage may be another one now, or of another size.  `unlaid`: tensors whose strides the
+    real kernel may have set otherwise.  `draws`: it may draw random numbers.
     """
 
     written: set[int] = field(factory=set)
     overwritten: set[int] = field(factory=set)
     unwritten: set[int] = field(factory=set)
     moved: list[torch.Tensor] = field(factory=list)
+    unlaid: list[torch.Tensor] = field(factory=list)
     trusted: bool = True
     opaque: bool = False
     draws: bool = False
@@ -96,16 +109,23 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # torch caches what operators do to fakes, and forgets that `out=` may be resized,
         # and aliases that a schema does not annotate.
         forgotten = about.outputs or about.name in UNANNOTATED
+        before = [(t, t.shape) for name in about.outputs for t in tensors_in(kwargs.get(name))]
         with _uncached() if forgotten else nullcontext():
-            result = func(*args, **kwargs)
-        if about.name in COPIES_IN_TRUTH:
+            result = laid_out(func, args, func(*args, **kwargs))
+        if about.name in RETURNS_IF_EMPTY and known_int(args[0].numel()) == 0:
+            rest = result[1:] if isinstance(result, tuple) else ()
+            result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]
+        elif about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
-        elif about.name in CLONES_STORAGE or about.name in REDUCES_IN_PLACE:
+        elif about.name in _LARGER_IN_TRUTH:
             result = _grown_to_truth(about.name, args, result)
         elif about.name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
             more = ONE_MORE_IN_TRUTH[about.name]
             result = tuple(_grown_by_one(t) if n in more else t for n, t in enumerate(result))
-        self.calls.append(Call(func, args, kwargs, result))
+        # Some kernels give a resized `out=` the strides of their operands, and fakes do not.
+        resized = [t for t, shape in before if t.shape != shape and t.dim() > 1]
+        doubtful = resized and not all(t.is_contiguous() for t in tensors_in(args))
+        self.calls.append(Call(func, args, kwargs, result, resized if doubtful else ()))
         if not about.quiet:
             self.loud = True
         return result
@@ -133,13 +153,18 @@ def _as_copies(result: object, args: Sequence[object]) -> object:
     return result
 
 
+_LARGER_IN_TRUTH = CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT
+
+
 def _grown_to_truth(name: str, args: Sequence[object], result: object) -> object:
     """A fake result with the storage size that the real kernel gives it."""
     first = args[0]
     if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
         return result
     if name in CLONES_STORAGE:
-        return _grown(result, storage_bytes(first))
+        return result if repeats(type_of(first)) else _grown(result, storage_bytes(first))
+    if name in BEGINS_AS_ARGUMENT:
+        return _grown(result, first.numel() * first.element_size())
     if result.dim() == 0:
         shapes = [tensor.shape for tensor in tensors_in(list(args[:2]))]
         size = prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]  # torch's own
@@ -207,6 +232,7 @@ def _summary(calls: Sequence[Call]) -> Observation:
         seen.trusted &= about.trusted
         seen.opaque |= about.opaque
         seen.draws |= about.random and about.draws(dict(call.arguments()).get)
+        seen.unlaid += call.unlaid
         if about.moves:
             seen.moved += tensors_in(call.args[0])
     return seen

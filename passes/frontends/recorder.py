@@ -5,7 +5,8 @@ autograd's and an optimizer's included, becomes one node.  What the function rea
 nobody gave to it, such as a tensor in a closure, becomes an attribute of the graph.
 
 Small numbers on the CPU that do not depend on inputs, such as an optimizer's step count,
-have their values here, so that code may read them; what it reads is part of the graph.
+have their values here, so that code may read them; what it reads is part of the graph.  Any
+other number that code reads is a symbol, to compute with and not to go by.
 """
 
 from __future__ import annotations
@@ -25,15 +26,20 @@ from attrs import frozen
 from torch import fx, nn
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.proxy import GraphAppendingTracer
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
+from torch.utils._sympy.interp import sympy_interp
+from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from passes.errors import CaptureError
-from passes.frontends.fakes import World, tensors_in
+from passes.frontends.fakes import Undeciding, World, tensors_in
+from passes.frontends.layouts import laid_out
 from passes.frontends.nodes import CANNOT_RUN
+from passes.frontends.undecided import SYMBOLS
 
 _TORCH = str(Path(torch.__file__).parent)
 _PACKAGE = str(Path(__file__).parents[1])
@@ -85,6 +91,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self._adopted: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by id of the fake
         self._entries: list[torch.Tensor] = []
         self._places: dict[int, Place] = {}  # by autograd's sequence number
+        self._env = Undeciding()
+        self._numbers: dict[object, fx.Proxy] = {}  # by symbol
 
     def run(self, function: Callable[[], None]) -> None:
         """Record one call."""
@@ -168,11 +176,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         else:
             args, kwargs = _mapped(self.fake, (args, kwargs))
         try:
-            result = func(*args, **kwargs)
+            result = laid_out(func, args, func(*args, **kwargs))
         except CANNOT_RUN as error:
-            raise CaptureError(
-                _refusal(f"{func} depends on the data of a tensor", place)
-            ) from error
+            if func is not torch.ops.aten._local_scalar_dense.default:
+                raise CaptureError(
+                    _refusal(f"{func} depends on the data of a tensor", place)
+                ) from error
+            return self._read(args[0], place)
         if not (tensors_in(result) or func._schema.is_mutable):
             self.read += func is torch.ops.aten._local_scalar_dense.default
             return result
@@ -183,7 +193,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def _record(
         self, func: OpOverload, args: Any, kwargs: Any, result: object, place: Place
     ) -> None:
-        args, kwargs = _mapped(self.node, (args, kwargs))
+        args, kwargs = tree_map(self.argument, (args, kwargs))
         name = func._schema.name.rpartition("::")[2]
         node = self.graph.create_node("call_function", func, args, kwargs, name)
         self.phases[node] = self.phase
@@ -191,6 +201,28 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if place.module:
             node.meta["nn_module_stack"] = {place.module: (place.module, place.kind)}
         self._bind(node, result)
+
+    def _read(self, tensor: torch.Tensor, place: Place) -> object:
+        """The number in a tensor: a symbol, because only the run knows it."""
+        make: Callable[[], object] = self._env.create_unbacked_symint
+        if tensor.is_floating_point():
+            make = self._env.create_unbacked_symfloat
+        elif tensor.dtype is torch.bool:
+            make = self._env.create_unbacked_symbool
+        number: Any = make()  # of a class that none of the three has for its base
+        self._record(torch.ops.aten._local_scalar_dense.default, (tensor,), {}, None, place)
+        node = next(iter(reversed(self.graph.nodes)))
+        self._numbers[number.node.expr] = fx.Proxy(node, GraphAppendingTracer(self.graph))
+        return number
+
+    def argument(self, leaf: object) -> object:
+        """What stands for a leaf of a call's arguments in the graph."""
+        if isinstance(leaf, torch.Tensor):
+            return self.node(leaf)
+        if isinstance(leaf, SYMBOLS):
+            made: fx.Proxy = sympy_interp(PythonReferenceAnalysis, self._numbers, leaf.node.expr)
+            return made.node
+        return leaf
 
     def _bind(self, node: fx.Node, result: object) -> None:
         if isinstance(result, torch.Tensor):

@@ -52,18 +52,25 @@ COPIES_IN_TRUTH = frozenset(
 )
 """Operators whose fake kernel may return its argument where the real one copies."""
 
+RETURNS_IF_EMPTY = frozenset("native_dropout channel_shuffle native_channel_shuffle".split())
+"""Operators among these whose real kernel returns its argument after all if that is empty."""
+
 MOVES_STORAGE = frozenset("set_ set_data resize_ resize_as_ _resize_output_".split())
 """Operators after which a tensor may have another storage, or a storage another size."""
 
 CLONES_STORAGE = frozenset(
     "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy".split()
 )
-"""Operators whose result is as large as the whole storage of their first argument."""
+"""Operators whose result is as large as the whole storage of their first argument, unless that
+shows elements again and again."""
 
 REDUCES_IN_PLACE = frozenset(
     "mse_loss smooth_l1_loss soft_margin_loss binary_cross_entropy".split()
 )
 """Losses whose reduced result keeps the storage of the unreduced one."""
+
+BEGINS_AS_ARGUMENT = frozenset(("im2col", "col2im"))
+"""Operators that allocate their result like their first argument and then resize it."""
 
 ONE_MORE_IN_TRUTH = dict.fromkeys(
     ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), (1, 3)

@@ -5,8 +5,8 @@ that it calls is recorded.  Parameters, buffers, the optimizer's state, inputs a
 exist at entry; so do gradients, where they are kept from step to step.  The graph returns
 the loss and what is new when the step is over: gradients, state.
 
-An optimizer makes its state in its first update.  What is captured is a later one: where the
-optimizer has no state yet, an update that is not recorded goes before.
+An optimizer makes its state in its first update.  What is captured is a later step, unless the
+first is asked for: where the optimizer has no state yet, an update that is not recorded goes before.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from attrs import define, field
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.optim import Optimizer
 from torch.optim import optimizer as optimizers
 
@@ -35,6 +36,7 @@ from passes.frontends.whole import program_of
 from passes.program import Program, Role
 
 ZeroGrad = Literal["set_to_none", "to_zero", "never"]
+WhichStep = Literal["first", "later"]
 Loss = Callable[..., object] | None
 OptimizerLike = Optimizer | Callable[..., Optimizer] | None
 
@@ -88,6 +90,7 @@ def load_training_step(
     keywords: Mapping[str, object],
     targets: Sequence[object] | None,
     zero_grad: ZeroGrad,
+    which: WhichStep = "later",
     device: torch.device | None = None,
 ) -> Program:
     """The Program of one training step.  See `passes.load_training_step`.
@@ -98,6 +101,8 @@ def load_training_step(
         raise CaptureError(f"a training step needs an nn.Module, not a {type(model).__qualname__}")
     if zero_grad not in ("set_to_none", "to_zero", "never"):
         raise CaptureError(f"zero_grad is 'set_to_none', 'to_zero' or 'never', not {zero_grad!r}")
+    if which not in ("first", "later"):
+        raise CaptureError(f"step is 'first' or 'later', not {which!r}")
     if targets is None:
         inputs, targets = _split(loss, inputs)
     roots = {"": model} | ({"loss.": loss} if isinstance(loss, nn.Module) else {})
@@ -126,11 +131,13 @@ def load_training_step(
     for leaf in leaves:
         gradient = leaf.source.grad if leaf.source.is_leaf else None
         leaf.fake.grad = None if gradient is None else sources.fake(gradient)
+        for hook in (leaf.source._backward_hooks or {}).values():
+            leaf.fake.register_hook(hook)  # type: ignore[no-untyped-call]  # torch's own
     with _capturing(model, native=_is_recurrent(model)):
         earlier = Recorder(world)
         if isinstance(optimizer, Optimizer):
             step.optimizer = held.copied(optimizer, sources, tensors)
-        earlier.run(lambda: _prepare(step, earlier, optimizer, leaves))
+        earlier.run(lambda: _prepare(step, earlier, optimizer, leaves, which))
         for one in given:
             one.fake.grad = None  # inputs are new in each step
         found += [sources.held(*each) for each in held.gradients(leaves)]
@@ -141,7 +148,7 @@ def load_training_step(
         for prefix, root in copies.items():
             recorder.follow(root, prefix)
         recorder.run(lambda: step.run(recorder))
-        if step.lacks_state:
+        if which == "later" and step.lacks_state:
             earlier.run(lambda: step.update(earlier))
         state = [sources.held(*each) for each in held.state(step.optimizer, leaves)]
         state = [one for one in state if not recorder.is_known(one.fake)]
@@ -226,7 +233,11 @@ def _scalar(loss: Loss, outputs: object, targets: Sequence[object]) -> tuple[tor
 
 
 def _prepare(
-    step: Step, recorder: Recorder, optimizer: OptimizerLike, leaves: Sequence[Held]
+    step: Step,
+    recorder: Recorder,
+    optimizer: OptimizerLike,
+    leaves: Sequence[Held],
+    which: WhichStep,
 ) -> None:
     """Bring the copies to where the step to capture begins."""
     if not (optimizer is None or isinstance(optimizer, Optimizer)):
@@ -243,6 +254,13 @@ def _prepare(
                 f"parameters that makes it; this makes a {type(made).__qualname__}"
             )
         step.optimizer = made
+    if which == "first":
+        if isinstance(optimizer, Optimizer) and _has_stepped(optimizer):
+            raise CaptureError(
+                "step='first', and the optimizer has state: it has made steps before. Give its "
+                "class, or one that is new"
+            )
+        return
     step.zero()
     trained = [one.fake for one in leaves if one.fake.requires_grad and one.fake.is_leaf]
     if step.zero_grad != "set_to_none" and any(t.grad is None for t in trained):
@@ -251,13 +269,19 @@ def _prepare(
             step.update(recorder)
 
 
+def _has_stepped(optimizer: Optimizer) -> bool:
+    """Whether it has state that only a step makes; some optimizers begin with some."""
+    return any(float(kept.get("step", 1)) > 0 for kept in optimizer.state.values())
+
+
 def _refuse_hooks(roots: Mapping[str, nn.Module]) -> None:
     for prefix, root in roots.items():
         for name, parameter in root.named_parameters():
-            if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+            if parameter._post_accumulate_grad_hooks:
                 raise CaptureError(
-                    f"parameter {prefix}{name} has hooks, which know the real tensor, and a step "
-                    "is captured on copies. Remove them, or do their work in the loss"
+                    f"parameter {prefix}{name} has hooks for when its gradient is there, which "
+                    "know the real tensor, and a step is captured on copies. Remove them, and do "
+                    "their work in a hook of the optimizer (register_step_pre_hook)"
                 )
 
 
@@ -277,6 +301,12 @@ def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
                 yield
     except ProgramError:
         raise
+    except GuardOnDataDependentSymNode as error:
+        raise CaptureError(
+            "the step reads a number from a tensor and goes by it, so what it does depends on the "
+            f"data of a tensor:\n{user_place(error)}"
+            "Decide by what is known before the run, or with tensor operations such as torch.where"
+        ) from error
     except Exception as error:
         raise CaptureError(
             f"the training step of {type(model).__name__} fails on fake tensors: "

@@ -241,10 +241,22 @@ def is_unlaid(value: object, world: World) -> bool:
 
 def unlaid(tensor: torch.Tensor, world: World) -> torch.Tensor:
     """The same storage under a tensor with unknown strides."""
+    with world.mode:
+        return tensor.as_strided(
+            tensor.shape, _unknown_strides(tensor, world), tensor.storage_offset()
+        )
+
+
+def unlay(tensor: torch.Tensor, world: World) -> None:
+    """Make the strides of a tensor unknown."""
+    with world.mode:
+        tensor.as_strided_(tensor.shape, _unknown_strides(tensor, world), tensor.storage_offset())
+
+
+def _unknown_strides(tensor: torch.Tensor, world: World) -> list[torch.SymInt]:
     stride = [world.unknown_size() for _ in tensor.shape]
     world.layouts |= _symbols(stride)
-    with world.mode:
-        return tensor.as_strided(tensor.shape, stride, tensor.storage_offset())
+    return stride
 
 
 def stand_in(tensor: torch.Tensor, world: World) -> torch.Tensor:

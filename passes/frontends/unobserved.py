@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 
+from attrs import evolve
 from torch import fx
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
@@ -60,7 +61,10 @@ def effects_of(
 
     given = {**dict(zip(signature(called).arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
     arguments = {name: argument_of(given[name], env, operand) for name in given}
-    return declared(called, arguments, len(operands), types)
+    found_effects = declared(called, arguments, len(operands), types)
+    if found_effects.origin is Origin.SCHEMA:  # types that a run decides are not known to hold
+        return evolve(found_effects, origin=Origin.DECLARED)
+    return found_effects
 
 
 def _is_flat(node: fx.Node, env: Env) -> bool:

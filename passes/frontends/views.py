@@ -13,16 +13,17 @@ from math import prod
 import torch
 from attrs import frozen
 
-from passes.frontends.schema import UNKNOWN_ARGUMENT
+from passes.frontends.schema import RETURNS_IF_EMPTY, UNKNOWN_ARGUMENT
 from passes.program import TensorType
 
 
 @frozen
 class Question:
-    """Does this result alias this argument?  `arguments` has plain values by name."""
+    """Does result `number` alias this argument?  `arguments` has plain values by name."""
 
     source: TensorType | None
     result: TensorType | None
+    number: int
     tensors: int
     arguments: Mapping[str, object]
 
@@ -80,6 +81,15 @@ def nothing_dropped(q: Question) -> bool | None:
     if q.source is None or None in q.source.shape:
         return None
     return False
+
+
+def empty(q: Question) -> bool | None:
+    """Some kernels have nothing to do for an argument without elements, and return it first."""
+    if q.number:
+        return False
+    if q.source is None or (None in q.source.shape and 0 not in q.source.shape):
+        return None
+    return 0 in q.source.shape
 
 
 def real(q: Question) -> bool | None:
@@ -147,6 +157,7 @@ UNANNOTATED: Mapping[str, Condition] = {
         "to_dense_backward to_mkldnn_backward dequantize histogramdd".split(),
         perhaps,
     ),
+    **dict.fromkeys(RETURNS_IF_EMPTY, empty),
     "sum_to_size": same_shape,
     "conj_physical": real,
     "cartesian_prod": alone,
@@ -232,6 +243,11 @@ def extent(tensor: TensorType | None, itemsize: int) -> int | None:
         last += (length - 1) * step
         widest = max(widest, length * step if length > 1 else 1)
     return (tensor.offset + max(last, widest)) * itemsize
+
+
+def repeats(tensor: TensorType) -> bool:
+    """Whether some dimension shows the same elements again and again, as `expand` makes them."""
+    return any(step == 0 and n != 1 for n, step in zip(tensor.shape, tensor.stride, strict=True))
 
 
 def covers(tensor: TensorType | None, nbytes: int | None, itemsize: int) -> bool:

@@ -62,6 +62,10 @@ def _norm(operator: Any, *more: object) -> Callable[..., Any]:
     return lambda x, w, b, m, v: operator(x, w, b, m, v, *more)
 
 
+def _normed(x: Tensor) -> Tensor:
+    return torch.nn.functional.batch_norm(x, None, None, training=True)
+
+
 @torch.library.custom_op("conformance::scale_", mutates_args={"x"})
 def scale_(x: Tensor, by: float) -> None:
     """Writes its argument, and says so."""
@@ -160,6 +164,27 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
     ("zero_", lambda x: x[1:].zero_(), (X,)),
     ("random_", lambda x: x.random_(3), (X,)),
     ("slice_scatter", lambda x, y: torch.slice_scatter(x[:2], y, 0, 0, 1), (X, ROW[None])),
+    ("select_scatter", lambda x, y: x.expand(4, 6).select_scatter(y, 0, 0), (X[:1], ROW)),
+    ("index_select", lambda x, y, i: torch.index_select(x, 0, i, out=y), (X, X[2:], INDEX)),
+    ("index_select", lambda x, y, i: torch.index_select(x, 0, i, out=y), (X, Y[3:], INDEX)),
+    (
+        "batch_norm",
+        lambda x: _normed(x.t()).reshape(-1).mul_(2),
+        (X,),
+    ),
+    (
+        "batch_norm",
+        lambda x: _normed(x.t()).t().reshape(-1),
+        (X,),
+    ),
+    ("im2col", lambda x: torch.nn.functional.unfold(x, 1, stride=3), (IMAGE,)),
+    ("col2im", lambda x: torch.nn.functional.fold(x, (3, 3), 2), (_x(2, 12, 4),)),
+    ("log_sigmoid", lambda x: torch.nn.functional.logsigmoid(x.t()).reshape(-1).mul_(2), (X,)),
+    ("floor_divide", lambda x: (x.t() // SCALE).reshape(-1).mul_(2), (X,)),
+    ("native_dropout", lambda x: torch.native_dropout(x, 0.5, False), (X,)),
+    ("native_dropout", lambda x: torch.native_dropout(x[:0], 0.5, True), (X,)),
+    ("channel_shuffle", lambda x: torch.channel_shuffle(x[:0], 1), (IMAGE,)),
+    ("mse_loss", lambda x, y: torch.nn.functional.mse_loss(x[:0], y[:0]), (X, Y)),
     ("split_copy", lambda x, a, b: aten.split_copy.Tensor_out(x, 2, out=[a, b]), (X, X[:2], X[2:])),
     ("native_batch_norm", _norm(aten.native_batch_norm.default, True, 0.1, 1e-5), (IMAGE, *STATS)),
     ("native_batch_norm", _norm(aten.native_batch_norm.default, False, 0.1, 1e-5), (IMAGE, *STATS)),

@@ -155,7 +155,7 @@ def disagreements(one: Program, other: Program) -> Iterator[str]:
         if all(exact(frozenset((c,))) for c in claim | counter) and _ids(claim) != _ids(counter):
             if op.effects.origin is same.effects.origin is Origin.OBSERVED:
                 yield f"{op} writes {_ids(claim)} and {_ids(counter)}"
-            elif not _ids(claim) <= _ids(counter):
+            elif not set(_ids(claim)) <= set(_ids(counter)):
                 yield f"{op} writes {_ids(claim)} and at most {_ids(counter)}"
     for storage, twin in zip(first.all_storages, second.all_storages, strict=False):
         if storage.name != twin.name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -108,7 +109,7 @@ def conform(call: Call, tally: Tally, captures: Iterable[str] = CAPTURES) -> Non
                 continue
             programs: dict[str, Program] = {}
             for way in WAYS[capture]:
-                found = list(_judged(captured, run, way, programs))
+                found = list(judged(captured, run, way, programs))
                 tally.add(
                     capture, way, [Finding(o, str(call), capture, way, text) for o, text in found]
                 )
@@ -120,9 +121,11 @@ def _all(tally: Tally, call: Call, capture: str, outcome: str, error: Exception)
         tally.add(capture, way, [Finding(outcome, str(call), capture, way, text)])
 
 
-def _judged(
+def judged(
     captured: Captured, run: Run, way: Way, programs: dict[str, Program]
 ) -> Iterator[tuple[str, str]]:
+    """What is found of a graph known in one way: `(outcome, what)`.  `programs` are those of
+    the ways before, and this one's is added."""
     try:
         program = programs[way] = passes.load(captured.source, *captured.inputs, effects=way)
     except passes.ProgramError as error:
@@ -149,9 +152,11 @@ def _runs_on_other_data(captured: Captured) -> Iterator[Run]:
         yield observe(captured.graph_module, captured.values)
         for place, value in enumerate(captured.values):
             if isinstance(value, Tensor) and value.is_floating_point():
-                other = [*captured.values]
-                other[place] = torch.full_like(value, float("nan"))
+                other = copy.deepcopy([*captured.values])  # inputs share storage as they did
+                changed = other[place]
+                assert isinstance(changed, Tensor)
                 with suppress(Exception):  # not every operator takes every data
+                    changed.fill_(float("nan"))
                     yield observe(captured.graph_module, other)
     finally:
         torch.use_deterministic_algorithms(False)

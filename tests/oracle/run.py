@@ -23,7 +23,16 @@ from torch.fx import GraphModule, Node
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
-__all__ = ["Run", "observe", "placeholders_of"]
+__all__ = ["Layout", "Run", "observe", "placeholders_of"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The dtype of a tensor, its shape, and its strides."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,9 @@ class Run:
     peak_at: str
     """The first node at which the peak is reached."""
 
+    layouts: Mapping[str, tuple[Layout, ...]]
+    """For each node, what each tensor leaf of its result is like just after it."""
+
     result: object
     """What the graph returned, in the run that recorded the storages."""
 
@@ -103,6 +115,7 @@ def observe(graph_module: GraphModule, placeholder_values: Sequence[object]) -> 
         held_elsewhere=memory.held_elsewhere,
         peak_bytes=peak,
         peak_at=next(name for name, held in memory.alive.items() if held == peak),
+        layouts=aliasing.layouts,
         result=aliasing.result,
     )
 
@@ -167,6 +180,10 @@ def _fresh(module: GraphModule, values: Sequence[object]) -> tuple[nn.Module, li
         elif tensor.is_leaf:
             apart.requires_grad_(tensor.requires_grad)
         memo[id(tensor)] = apart
+    for part in module.modules():
+        # To copy a graph is to compile it, and one without tensors is nothing that changes.
+        if isinstance(part, GraphModule) and next(_tensors(part), None) is None:
+            memo[id(part)] = part
     holder = nn.Module()
     vars(holder).update(copy.deepcopy(state, memo))
     return holder, copy.deepcopy(list(values), memo)
@@ -295,6 +312,7 @@ class _Aliasing(_Interpreter):
     def __init__(self, nodes: Sequence[Node], holder: nn.Module, values: Sequence[object]) -> None:
         super().__init__(nodes, holder, values)
         self.storages: dict[str, tuple[int, ...]] = {}
+        self.layouts: dict[str, tuple[Layout, ...]] = {}
         self.written: dict[str, frozenset[int]] = {}
         self.changed: dict[str, frozenset[int]] = {}
         self._numbers: dict[int, int] = {}
@@ -319,6 +337,7 @@ class _Aliasing(_Interpreter):
             changed = frozenset(self._differing(before))
             bumped = frozenset(self._bumped(versions))
             self.storages[node.name] = tuple(map(self._number, _leaves(result)))
+            self.layouts[node.name] = tuple(map(_layout, _leaves(result)))
             self._remember(_tensors(result))
             self._resized()
             self.written[node.name] = changed | bumped
@@ -370,6 +389,10 @@ class _Aliasing(_Interpreter):
                 self._homes[index] = self._number(tensor)  # set_ gives it another
 
 
+def _layout(tensor: Tensor) -> Layout:
+    return Layout(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.stride())
+
+
 def _bytes(storage: torch.UntypedStorage) -> Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 
@@ -385,7 +408,9 @@ class _Memory(_Interpreter):
         super().__init__(nodes, holder, values)
         self.alive: dict[str, int] = {}
         self.held_elsewhere: dict[str, int] = {}
-        self._entry = {tensor.untyped_storage()._cdata for tensor in self.entry_tensors()}
+        # Kept, because after `set_` nobody else may hold them, and addresses are given out again.
+        self._there = [tensor.untyped_storage() for tensor in self.entry_tensors()]
+        self._entry = {storage._cdata for storage in self._there}
         self._made: dict[int, Any] = {}  # StorageWeakRef, which is untyped
 
     def run(self) -> None:

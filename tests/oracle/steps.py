@@ -36,6 +36,9 @@ class StepCase:
     targets: int = 0
     """How many of the last inputs are for the loss."""
 
+    first: bool = False
+    """It is the optimizer's first step."""
+
     asks: bool = False
     """The model asks whether it is traced, and then does the same in another way."""
 
@@ -411,3 +414,36 @@ def radam() -> StepCase:
     model = nn.Sequential(nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 2))
     return StepCase(model, nn.L1Loss(), (torch.randn(3, 4), torch.randn(3, 2)), optim.RAdam,
                     targets=1)  # fmt: skip
+
+
+@_step
+def first_adam() -> StepCase:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
+    inputs = (torch.randn(3, 4), torch.randn(3, 2))
+    return StepCase(model, nn.MSELoss(), inputs, optim.Adam, "never", targets=1, first=True)
+
+
+@_step
+def first_momentum() -> StepCase:
+    momentum = functools.partial(optim.SGD, lr=0.1, momentum=0.9)
+    images, classes = torch.randn(2, 3, 8, 8), torch.tensor([1, 7])
+    model = models._cnn()
+    return StepCase(model, F.cross_entropy, (images, classes), momentum, targets=1, first=True)
+
+
+@_step
+def first_adagrad() -> StepCase:  # begins with state
+    inputs = (torch.randn(3, 4), torch.randn(3, 2))
+    return StepCase(
+        nn.Linear(4, 2), nn.MSELoss(), inputs, optim.Adagrad, "to_zero", targets=1, first=True
+    )
+
+
+@_step
+def number_read() -> StepCase:
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        error = (out - y).square()
+        return error.mean() * (2 / (error.max().item() + 1))
+
+    inputs = (torch.randn(3, 4), torch.randn(3, 2))
+    return StepCase(nn.Linear(4, 2), loss, inputs, targets=1)

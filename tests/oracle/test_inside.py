@@ -19,14 +19,11 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
-from random import Random
 from typing import Any
 
 import pytest
 import torch
 from attrs import define
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._higher_order_ops import map as torch_map
 from torch._higher_order_ops import scan as torch_scan
@@ -1362,119 +1359,3 @@ def fails(case: Case, values: Sequence[Any]) -> bool:
     except RuntimeError:
         return True
     return False
-
-
-# ------------------------------------------------------------------------------ random programs
-
-PLAIN = ("new", "new", "more", "part", "view", "write")
-CALLS = ("wrapper", "wrapper")
-CHOICES_TOO = ("wrapper", "cond", "cond", "loop", "loop")
-
-
-@define
-class Writing:
-    """Writes a random program of 4x4 tensors.
-
-    Every graph gets the same numbers, which its branches and loops go by, and some tensors.
-    """
-
-    random: Random
-    calls: Sequence[str]
-    numbers: int = 3
-
-    def some(self, values: Sequence[Any], least: int = 1, most: int = 3) -> list[Any]:
-        return self.random.choices(values, k=self.random.randint(least, most))
-
-    def body(self, tensors: int, results: int, depth: int, loop: bool = False) -> GraphModule:
-        """A sub-graph on this many tensors that returns so many; of a loop, with the numbers,
-        the first counted down."""
-
-        def function(*inputs: Any) -> Any:
-            numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
-            self.steps(numbers, values, depth)
-            before = (numbers[0] - 1, *numbers[1:]) if loop else ()
-            return (*before, *self.some(values, results, results))
-
-        return written(function, self.numbers + tensors)
-
-    def steps(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        """Some ops, whose results join the values."""
-        for _ in range(self.random.randint(1, 3)):
-            calls = self.calls if depth and self.random.random() < 0.5 else ()
-            value = self.random.choice(values)
-            match self.random.choice(calls or PLAIN):
-                case "new":
-                    values.append(value + self.random.choice(values))
-                case "more":
-                    values.append(value.repeat(3, 1)[4:8])
-                case "part":
-                    values.append(value.view(2, 2, 4).sin().view(4, 4))
-                case "view":
-                    values.append(value.view(16).view(4, 4))
-                case "write":
-                    value.sin_()
-                case call:
-                    getattr(self, call)(numbers, values, depth - 1)
-
-    def wrapper(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        given, count = self.some(values), self.random.randint(1, 3)
-        body = self.body(len(given), count, depth)
-        results = wrapped(self.random.choice(WRAPPERS), body, *numbers, *given)
-        values += [results[number] for number in range(count)]
-
-    def cond(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        given, count = self.some(values), self.random.randint(1, 3)
-        yes, no = (self.body(len(given), count, depth) for _ in range(2))
-        results = cond(self.random.choice(numbers) % 2 > 0, yes, no, *numbers, *given)
-        values += [results[number] for number in range(count)]
-
-    def loop(self, numbers: list[Any], values: list[Any], depth: int) -> None:
-        carried, extra = self.some(values), self.some(values, 0, 2)
-        body = self.body(len(carried) + len(extra), len(carried), depth, loop=True)
-        again = written(lambda left, *_: left > 0, self.numbers + len(carried) + len(extra))
-        start = (*self.random.sample(numbers, k=self.numbers), *carried)
-        results = call("while_loop", again, body, start, tuple(extra), near=numbers[0])
-        values += [results[self.numbers + number] for number in range(len(carried))]
-
-    def program(self) -> GraphModule:
-        def function(*inputs: Any) -> Any:
-            numbers, values = list(inputs[: self.numbers]), list(inputs[self.numbers :])
-            values += [values[0] + 1, values[0] * 2]
-            for _ in range(2):
-                self.steps(numbers, values, 2)
-            return tuple(self.some(values))
-
-        return written(function, self.numbers + 2)
-
-
-NUMBERS = ((2, 1, 0), (3, 0, 2), (0, 3, 1), (1, 2, 3))
-
-
-def check_random(seed: int, calls: Sequence[str]) -> None:
-    graph = Writing(Random(seed), calls).program()
-    tight = calls is CALLS
-    runs = [[*map(torch.tensor, numbers), X, Y] for numbers in NUMBERS[: 1 if tight else 4]]
-    case = Case(graph, graph, runs, runs[0])
-    for truth in case.truths:
-        check_sound(truth)
-    if tight:
-        check_exact_storages(case.truths)
-        check_exact_bytes(case.truths)
-    alive = case.truths[-1].inside.instances
-    assert torch_s_own(graph, runs[-1]) == {op: [i.alive for i in alive[op]] for op in alive}
-
-
-# Seeds rather than choices are drawn, so that no two programs are much alike.
-SEEDS = st.integers(0, 2**32)
-
-
-@settings(max_examples=45, derandomize=True, deadline=None, database=None)
-@given(SEEDS)
-def test_claims_hold_of_random_programs(seed: int) -> None:
-    check_random(seed, CHOICES_TOO)
-
-
-@settings(max_examples=15, derandomize=True, deadline=None, database=None)
-@given(SEEDS)
-def test_claims_are_exact_where_nothing_depends_on_data(seed: int) -> None:
-    check_random(seed, CALLS)

@@ -39,6 +39,18 @@ def test_memory_says_where_the_peak_is(capsys: pytest.CaptureFixture[str]) -> No
     assert "temporaries inside one op are not counted" in out
 
 
+def test_effects_are_observed_or_declared(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = {}
+    for way in ("observed", "declared"):
+        assert main(["memory", "--effects", way, "examples.models:linear_model"]) == 0
+        answers[way] = capsys.readouterr().out.splitlines()
+    observed, declared = answers.values()
+    assert [line for line in declared if line not in observed] == [
+        "  note: effects are those of the operators' schemas and tables; no op was executed"
+    ]
+    assert [line for line in observed if line not in declared] == []
+
+
 def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["memory", "--json", "examples.models:linear_model"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
 
 import passes
 from passes import Program, Role
@@ -128,6 +130,41 @@ def test_backward_graphs_are_programs_too() -> None:
     assert w.grad is not None
     [wanted] = torch.autograd.grad(loss(x, w), w)
     assert torch.allclose(w.grad, wanted)
+
+
+def test_parts_of_autograds_graphs_have_roles() -> None:
+    model = _Block()
+    compiled, programs = _compiled(model, backward=True)
+    compiled(torch.rand(3, 4)).sum().backward()
+    forward, backward = programs
+    assert _entries(forward)["linear.weight"] is Role.PARAMETER
+    assert _entries(forward)["norm.running_mean"] is Role.BUFFER
+    assert [kept.name for kept in forward.kept] == [
+        "norm.num_batches_tracked", "norm.running_mean", "norm.running_var",
+    ]  # fmt: skip
+    assert _entries(backward)["grad.output[0]"] is Role.GRADIENT
+    gradients = {kept.name for kept in backward.kept if kept.role is Role.GRADIENT}
+    assert gradients == {f"grad.{name}" for name, _ in model.named_parameters()}
+
+
+def test_a_joint_graph_has_roles_and_phases() -> None:
+    model, x = nn.Linear(4, 2), torch.rand(3, 4)
+    with contextlib.ExitStack() as stack:
+        joint = aot_export_joint_with_descriptors(stack, model, (x,))
+        graph = joint.graph_module
+        program = passes.load(graph)
+    assert _entries(program) == {
+        "weight": Role.PARAMETER,
+        "bias": Role.PARAMETER,
+        "input[0]": Role.INPUT,
+        "grad.output[0]": Role.GRADIENT,
+    }
+    assert [(kept.role, kept.name) for kept in program.kept] == [
+        (Role.GRADIENT, "grad.weight"),
+        (Role.GRADIENT, "grad.bias"),
+    ]
+    phases = dict.fromkeys(op.phase for op in program.ops if op.phase)
+    assert list(phases) == ["forward", "backward"]
 
 
 def test_tied_weights_are_one_storage() -> None:

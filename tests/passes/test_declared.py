@@ -220,6 +220,14 @@ class TestPrograms:
         declared = passes.load(case.source, *case.args, effects="declared", **case.kwargs)
         assert passes.memory(declared).timeline == passes.memory(observed).timeline
 
+    def test_what_the_types_decide_is_not_assumed(self) -> None:
+        def function(x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.t().reshape(-1).add_(1), x.to(torch.complex64).resolve_conj()
+
+        program = _declared(function, X)
+        assert [op.target for op in program.assumed] == ["aten.resolve_conj.default"]
+        assert passes.load(program.graph, X).assumed == ()
+
     def test_what_is_no_operator_may_do_anything(self) -> None:
         program = passes.load(fx.symbolic_trace(lambda x: torch.relu(x)), X, effects="declared")
         assert program.ops[1].effects.origin is Origin.ANYTHING

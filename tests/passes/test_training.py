@@ -12,9 +12,10 @@ from torch import Tensor, nn, optim
 
 import passes
 from passes import CaptureError, Program, Role
-from passes.frontends.training import ZeroGrad
+from passes.frontends.training import WhichStep, ZeroGrad
 
 X, Y = torch.rand(3, 4), torch.tensor([0, 1, 0])
+STEPS: tuple[WhichStep, WhichStep] = ("first", "later")
 
 
 class _Tied(nn.Module):
@@ -301,7 +302,9 @@ class _Branching(nn.Linear):
     [
         (_Branching(4, 2), F.cross_entropy, optim.SGD, (X, Y), "if out.sum"),
         (nn.Linear(4, 2), None, optim.SGD, (X,), "one element"),
-        (nn.Linear(4, 2), lambda out: out.sum().item(), optim.SGD, (X,), "depends on the data"),
+        (nn.Linear(4, 2), lambda out: out.sum().item(), optim.SGD, (X,), "one element"),
+        (nn.Linear(4, 2), lambda out: max(out.sum().item(), 1) * out.sum(), optim.SGD, (X,), "max"),
+        (nn.Linear(4, 2), lambda out: out[out > 0].sum(), optim.SGD, (X,), "depends on the data"),
         (nn.Linear(4, 2), lambda out: out.detach().sum(), optim.SGD, (X,), "does not depend"),
         (nn.Linear(4, 2), F.cross_entropy, optim.SGD, (), "targets="),
         (nn.Linear(4, 2), F.cross_entropy, optim.Adafactor, (X, Y), "depends on the data"),
@@ -320,9 +323,59 @@ def test_what_cannot_be_captured_says_why(
         passes.load_training_step(model, loss, optimizer, *inputs)
 
 
-def test_hooks_of_parameters_are_refused() -> None:
+def test_hooks_of_gradients_are_captured() -> None:
+    model = nn.Linear(4, 2)
+    model.weight.register_hook(lambda gradient: gradient * 0)  # type: ignore[no-untyped-call]
+    graph: Any = _sgd(model=model).graph
+    with torch.no_grad():
+        _, weight, bias = graph(*model.parameters(), X, Y)
+    assert not weight.any()
+    assert bias.any()
+
+
+def test_hooks_for_when_a_gradient_is_there_are_refused() -> None:
     model = nn.Linear(4, 2)
     weight: Any = model.weight
     weight.register_post_accumulate_grad_hook(lambda parameter: None)
     with pytest.raises(CaptureError, match="weight has hooks"):
         _sgd(model=model)
+
+
+def test_hooks_of_modules_are_captured() -> None:
+    model = nn.Linear(4, 2)
+    plain = _sgd(model=model)
+    model.register_forward_hook(lambda module, inputs, out: out.cos())
+    model.register_full_backward_hook(lambda module, into, out: None)
+    added = {op.target for op in _sgd(model=model).ops} - {op.target for op in plain.ops}
+    assert "aten.cos.default" in added
+
+
+class TestFirstStep:
+    def test_state_and_gradients_are_new(self) -> None:
+        program = passes.load_training_step(
+            nn.Linear(4, 2), F.cross_entropy, optim.Adam, X, Y, step="first", zero_grad="never"
+        )
+        assert not _names(program, Role.STATE)
+        assert not _names(program, Role.GRADIENT)
+        assert [kept.name for kept in program.kept if kept.role is Role.STATE][:3] == [
+            "optimizer.step.weight", "optimizer.exp_avg.weight", "optimizer.exp_avg_sq.weight",
+        ]  # fmt: skip
+
+    def test_its_peak_is_the_first_in_which_state_is_there_too(self) -> None:
+        first, later = (
+            passes.load_training_step(nn.Linear(4, 4), F.mse_loss, optim.Adam, X, X, step=which)
+            for which in STEPS
+        )
+        assert passes.memory(first).peak_bytes > passes.memory(later).peak_bytes
+
+    def test_an_optimizer_that_has_stepped_is_refused(self) -> None:
+        model = nn.Linear(4, 2)
+        optimizer = optim.Adam(model.parameters())
+        F.cross_entropy(model(X), Y).backward()  # type: ignore[no-untyped-call]  # torch's
+        optimizer.step()
+        with pytest.raises(CaptureError, match="made steps before"):
+            passes.load_training_step(model, F.cross_entropy, optimizer, X, Y, step="first")
+
+    def test_there_are_two(self) -> None:
+        with pytest.raises(CaptureError, match="'first' or 'later'"):
+            passes.load_training_step(nn.Linear(4, 2), None, None, X, step="second")  # type: ignore[arg-type]

@@ -1,0 +1,115 @@
+"""Layouts that fake kernels have wrong, and what later operators do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  its usual name
+from torch import Tensor, fx, nn
+
+import passes
+from tests.passes.programs import traced
+
+X = torch.arange(1.0, 25.0).view(4, 6) / 7
+IMAGE = torch.rand(2, 4, 3, 5)
+LAST = IMAGE.contiguous(memory_format=torch.channels_last)
+
+CALLS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
+    "batch_norm of transposed": (lambda x: F.batch_norm(x, None, None, training=True), X.t()),
+    "batch_norm of channels_last": (lambda x: F.batch_norm(x, None, None, training=True), LAST),
+    "batch_norm of contiguous": (lambda x: F.batch_norm(x, None, None, training=True), IMAGE),
+    "instance_norm": (lambda x: F.instance_norm(x), LAST),
+    "log_sigmoid": (lambda x: F.logsigmoid(x), X.t()),
+    "floor_divide": (lambda x: x // torch.tensor(2.0), X.t()),
+    "true divide": (lambda x: x / torch.tensor(2.0), X.t()),
+    "normal": (lambda x: torch.normal(x, x), X.t()),
+    "channel_shuffle": (lambda x: torch.channel_shuffle(x, 2), LAST),
+    "copysign": (lambda x: x.copysign(torch.tensor(-1.0)), X.t()),
+    "gelu": (lambda x: F.gelu(x), X.t()),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_strides_are_those_of_the_run(name: str) -> None:
+    function, x = CALLS[name]
+    program = traced(function, x)
+    claim = program.outputs[0].type
+    assert claim is not None
+    assert claim.stride == function(x).stride()
+
+
+@pytest.mark.parametrize("turn", [False, True])
+@pytest.mark.parametrize("name", CALLS)
+def test_what_follows_copies_where_the_run_does(name: str, turn: bool) -> None:
+    function, x = CALLS[name]
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        made = function(x)
+        return made, (made.transpose(0, 1) if turn else made).reshape(-1)
+
+    made, flat = both(x)
+    program = traced(both, x)
+    shares = flat.data_ptr() == made.data_ptr()
+    assert passes.aliases(program).must_alias(*program.outputs) is shares
+    assert passes.aliases(program).may_alias(*program.outputs) is shares
+
+
+def test_a_training_step_runs_where_a_fake_kernel_lays_out_otherwise() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.head = nn.BatchNorm1d(6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.head(self.norm(x.transpose(1, 2)).reshape(-1, 6))
+            return found
+
+    model, x = Model(), torch.rand(2, 4, 6)
+    program = passes.load_training_step(model, lambda out: out.sum(), torch.optim.SGD, x)
+    graph = program.graph
+    assert isinstance(graph, fx.GraphModule)
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers()), "x": x}
+    with torch.no_grad():
+        found = graph(*[named[entry.name] for entry in program.entry.values])
+    assert torch.isfinite(found[0])
+
+
+def test_a_resized_out_may_have_other_strides() -> None:
+    def sine(x: Tensor, out: Tensor) -> Tensor:
+        return torch.sin(x, out=out).reshape(-1)
+
+    nothing = torch.empty(0)
+    sure, unsure = traced(sine, X, nothing), traced(sine, X.t(), nothing)
+    shares = []
+    for program in (sure, unsure):
+        flat, out = program.outputs[0], program.entry.values[1].value
+        aliases = passes.aliases(program)
+        shares.append((aliases.must_alias(flat, out), aliases.may_alias(flat, out)))
+    assert shares == [(True, True), (False, True)]
+
+
+def test_an_attribute_is_read_again_after_it_was_given_another_storage() -> None:
+    graph, root = fx.Graph(), nn.Module()
+    root.register_buffer("state", torch.zeros(3))
+    x = graph.placeholder("x")
+    graph.call_method("set_", (graph.get_attr("state"), x))
+    again = graph.get_attr("state")
+    graph.output(graph.call_method("add_", (again, 1)))
+    program = passes.load(fx.GraphModule(root, graph), torch.ones(3))
+    aliases = passes.aliases(program)
+    assert aliases.must_alias(program.outputs[0], program.entry.values[0].value)
+    assert [found.id for found in aliases.written_by(program.op("add_"))] == ["x"]
+
+
+def test_a_module_writes_the_storage_that_its_buffer_was_given() -> None:
+    graph, root = fx.Graph(), nn.Module()
+    root.norm = nn.BatchNorm1d(3)
+    x, mean = graph.placeholder("x"), graph.placeholder("mean")
+    graph.call_method("set_", (graph.get_attr("norm.running_mean"), mean))
+    graph.output(graph.call_module("norm", (x,)))
+    program = passes.load(fx.GraphModule(root, graph), torch.rand(2, 3), torch.zeros(3))
+    written = {found.id for found in passes.aliases(program).written_by(program.op("norm"))}
+    assert "mean" in written
+    assert "self.norm.running_mean" not in written
