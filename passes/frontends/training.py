@@ -6,7 +6,7 @@ exist at entry; so do gradients, where they are kept from step to step.  The gra
 the loss and what is new when the step is over: gradients, state.
 
 An optimizer makes its state in its first update.  What is captured is a later step, unless the
-first is asked for: where the optimizer has no state yet, an update that is not recorded goes before.
+first is asked for: where the optimizer has no state yet, an update goes before, not recorded.
 """
 
 from __future__ import annotations
