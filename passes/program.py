@@ -272,7 +272,9 @@ class Program:
     `ops` are those of the outermost graph, one per node of the source graph and in its
     order; `walk()` has the ops of all regions too.  `values[value.index]` is each value, of
     entry, ops and region inputs.  `kept` says of outputs what they are to the caller, where
-    they are not just results.  `capture` says what made it, `notes` what the capture assumed
+    they are not just results.  `held_by_python` is the most bytes of intermediates that were there
+    at once while Python ran, which holds what variables name; None where it did not run.
+    `capture` says what made it, `notes` what the capture assumed
     or lost.  Satisfies `dataflow.FlowGraph`.
     """
 
@@ -285,6 +287,7 @@ class Program:
     notes: tuple[str, ...] = ()
     graph: object = None
     kept: tuple[Kept, ...] = ()
+    held_by_python: int | None = None
     _results: dict[object, object] = field(factory=dict, init=False)
 
     def once(self, key: object, compute: Callable[[], T]) -> T:

@@ -76,6 +76,7 @@ def load_forward(
         name=name,
         capture="a forward without gradients on fake tensors",
         sharing=FROM_EXAMPLES,
+        held_by_python=recorder.alive.most,
     )
 
 

@@ -30,6 +30,7 @@ def program_of(
     notes: Sequence[str] = (),
     phases: Mapping[fx.Node, str] | None = None,
     kept: Sequence[tuple[int, Role, str]] = (),
+    held_by_python: int | None = None,
     kind: type[Walk] = Walk,
 ) -> Program:
     """The program of a graph whose placeholders get `(role, name, fake)` inputs in order.
@@ -94,4 +95,5 @@ def program_of(
         notes=tuple(notes),
         graph=module,
         kept=tuple([Kept(returned.values[number], role, name) for number, role, name in kept]),
+        held_by_python=held_by_python,
     )

@@ -160,6 +160,30 @@ def test_what_the_model_keeps_lives_to_the_end() -> None:
     assert not hasattr(model, "seen")  # the user's model is not run
 
 
+def test_python_may_hold_more_than_is_needed() -> None:
+    class Waits(nn.Module):
+        def __init__(self, lets_go: bool) -> None:
+            super().__init__()
+            self.lets_go = lets_go
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 2
+            z = y.sum(1)
+            if self.lets_go:
+                del y
+            return (z[:, None] * x).relu()
+
+    waits, lets_go = _fits(Waits(False)), _fits(Waits(True))
+    assert waits.needed == lets_go.needed
+    assert waits.held_by_python is not None
+    assert lets_go.held_by_python == waits.held_by_python - X.nbytes
+    assert "in all, where Python holds what variables name: fits" in str(waits)
+    between = _fits(Waits(False), budget=waits.needed)
+    assert between.fits
+    assert "variables name: does not fit" in str(between)
+    assert _fits(torch.export.export(Waits(False), (X,))).held_by_python is None
+
+
 # ----------------------------------------------------------------------- what may be asked
 
 
