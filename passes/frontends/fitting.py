@@ -17,11 +17,11 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.jit import ScriptModule
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
 from passes.frontends.capture import first_line, user_place
-from passes.frontends.fakes import World
+from passes.frontends.fakes import World, tensors_inside
 from passes.frontends.forward import load_forward
 from passes.frontends.load import load
 from passes.frontends.training import Loss, ZeroGrad, load_training_step
@@ -190,7 +190,7 @@ class CastWorld(World):
 
     def inputs(self, given: Any) -> Any:
         """Fakes of inputs, the floating ones cast."""
-        leaves = [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)]
+        leaves = [tensor for _, tensor in tensors_inside("", given)]
         self._cast.update(id(leaf) for leaf in leaves if leaf.is_floating_point())
         return self.value(given)
 

@@ -166,18 +166,20 @@ def load_training_step(
     assert step.result is not None
     graph = recorder.finished([step.result, *(one.fake for one in left)], type(model).__name__)
     analysed = World(device)
-    program = program_of(
-        graph,
-        [(one.role, one.name, analysed.tensor(one.source)) for one in entries],
-        analysed,
-        name=type(model).__name__,
-        capture="a training step on fake tensors",
-        sharing=FROM_EXAMPLES,
-        notes=list(_notes(model, recorder, step)),
-        phases=recorder.phases,
-        held_by_python=recorder.alive.most,
-        kept=[(number, one.role, one.name) for number, one in enumerate(left, 1)],
-    )
+    # What is recorded stands below autocast, which may be on around the caller.
+    with torch._C._DisableAutocast():
+        program = program_of(
+            graph,
+            [(one.role, one.name, analysed.tensor(one.source)) for one in entries],
+            analysed,
+            name=type(model).__name__,
+            capture="a training step on fake tensors",
+            sharing=FROM_EXAMPLES,
+            notes=list(_notes(model, recorder, step)),
+            phases=recorder.phases,
+            held_by_python=recorder.alive.most,
+            kept=[(number, one.role, one.name) for number, one in enumerate(left, 1)],
+        )
     _ = program.flow  # numbered once, here, for every analysis to come
     return program
 
