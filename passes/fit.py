@@ -74,6 +74,13 @@ class Fit:
         return self.memory.peak_bytes + sum(self.memory.entry_bytes.values())
 
     @property
+    def held_by_python(self) -> int | None:
+        """The most bytes there are at once where Python holds what variables name, instead of
+        freeing each value after its last use.  None where Python was not watched."""
+        held = self.program.held_by_python
+        return None if held is None else held + sum(self.memory.entry_bytes.values())
+
+    @property
     def margin(self) -> int:
         """What is left of the budget; negative where it is not enough."""
         return self.budget - self.needed
@@ -122,6 +129,10 @@ class Fit:
         for category, nbytes in self.by_category.items():
             if nbytes:
                 yield f"  {size(nbytes):>10}  {category.value}"
+        held = self.held_by_python or 0
+        if held > self.needed:
+            told = "fits" if held <= self.budget else "does not fit"
+            yield f"  {size(held):>10}  in all, where Python holds what variables name: {told}"
         if self.largest:
             yield "  largest:"
         for one in self.largest[:TOLD]:

@@ -278,8 +278,10 @@ class Program:
     order; `walk()` has the ops of all regions too.  `values[value.index]` is each value, of
     entry, ops and region inputs.  `kept` says of outputs what they are to the caller, where
     they are not just results.  `dynamic` are its dimensions that are not fixed, if it has any;
-    all else is at the sizes it was loaded with.  `capture` says what made it, `notes` what the
-    capture assumed or lost.  Satisfies `dataflow.FlowGraph`.
+    all else is at the sizes it was loaded with.  `held_by_python` is the most bytes of
+    intermediates that were there at once while Python ran, which holds what variables name;
+    None where it did not run.  `capture` says what made it, `notes` what the capture assumed
+    or lost.  Satisfies `dataflow.FlowGraph`.
     """
 
     name: str
@@ -292,6 +294,7 @@ class Program:
     graph: object = None
     kept: tuple[Kept, ...] = ()
     dynamic: Dynamic | None = None
+    held_by_python: int | None = None
     _results: dict[object, object] = field(factory=dict, init=False)
 
     def once(self, key: object, compute: Callable[[], T]) -> T:

@@ -266,7 +266,9 @@ class World:
             if hint is None:
                 raise CaptureError(f"an input is {leaf}, which only a run decides; give examples")
             return hint
-        return leaf
+        inside = [self.tensor(tensor) for _, tensor in tensors_inside("", leaf)]
+        # An object, such as a cache: the model may change it, and must not change the user's.
+        return self.copy(leaf) if inside else leaf
 
     def number(self, real: torch.Tensor) -> torch.Tensor:
         """The fake of a small tensor on the CPU, which knows the tensor's values."""
@@ -342,6 +344,26 @@ class World:
     def apart(self, tensor: torch.Tensor) -> torch.Tensor:
         """A fake of the type of a tensor of another fake world, with its own storage."""
         return self.like(self._from_meta(tensor))
+
+
+def tensors_inside(
+    name: str, leaf: object, seen: set[int] | None = None
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors that an input of any kind reaches by attributes and containers, by name."""
+    seen = set() if seen is None else seen
+    if isinstance(leaf, torch.Tensor):
+        yield name, leaf
+    if id(leaf) in seen or isinstance(leaf, (*PLAIN, torch.Tensor, type, nn.Module)):
+        return
+    seen.add(id(leaf))
+    if isinstance(leaf, Mapping):
+        parts = [(f"{name}.{key}", part) for key, part in leaf.items()]
+    elif isinstance(leaf, (list, tuple)):
+        parts = [(f"{name}[{number}]", part) for number, part in enumerate(leaf)]
+    else:
+        parts = [(f"{name}.{key}", part) for key, part in getattr(leaf, "__dict__", {}).items()]
+    for label, part in parts:
+        yield from tensors_inside(label, part, seen)
 
 
 def _subclass(tensor: torch.Tensor) -> str:

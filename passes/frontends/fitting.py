@@ -8,7 +8,7 @@ choose by device.  Casting happens on a copy of fakes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -17,11 +17,11 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.jit import ScriptModule
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
 from passes.frontends.capture import first_line, user_place
-from passes.frontends.fakes import World
+from passes.frontends.casting import CastWorld, dtype_named
 from passes.frontends.forward import load_forward
 from passes.frontends.load import load
 from passes.frontends.training import Loss, ZeroGrad, load_training_step
@@ -65,7 +65,7 @@ def program_to_fit(
     training = None
     if train or loss is not None or optimizer is not None:
         training = Training(loss, optimizer_named(optimizer), targets, zero_grad)
-    call = made_on_meta(source, inputs)
+    call = call_of(source, inputs)
     if not isinstance(call.model, nn.Module):
         return _captured(call, training, dtype)
     _refuse_compiled(call.model)
@@ -118,7 +118,7 @@ def as_call(made: object, inputs: object = None) -> Call:
     return Call(made, inputs if isinstance(inputs, (tuple, list)) else (inputs,))
 
 
-def made_on_meta(source: object, inputs: object) -> Call:
+def call_of(source: object, inputs: object) -> Call:
     """The call that is meant; a function that makes the model is called."""
     if isinstance(source, (nn.Module, ExportedProgram, Program)):
         return as_call(source, inputs)
@@ -134,7 +134,8 @@ def made_on_meta(source: object, inputs: object) -> Call:
         raise CaptureError(
             f"the function that makes the model fails on the meta device, where tensors have no "
             f"data: {type(error).__name__}: {first_line(error)}\n{user_place(error)}"
-            "  Make what reads data with device='cpu', or give the model itself"
+            "  Make what reads data with device='cpu', or give the model itself (on the command "
+            "line: --real)"
         ) from error
     return as_call(made, inputs)
 
@@ -157,53 +158,6 @@ def optimizer_named(optimizer: object) -> Any:
     return known[optimizer.lower()]
 
 
-def dtype_named(dtype: object) -> torch.dtype:
-    """A floating dtype, by itself or by its name, such as `"bfloat16"`."""
-    found = dtype
-    if isinstance(dtype, str):
-        found = getattr(torch, dtype.removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise CaptureError(
-            f"dtype={dtype!r}: give a floating dtype or its name, such as 'bfloat16', 'float16' "
-            "or 'float32'"
-        )
-    return found
-
-
-class CastWorld(World):
-    """A fake world in which `cast` tensors, and floating inputs, have another dtype."""
-
-    def __init__(self, dtype: torch.dtype, cast: Iterable[torch.Tensor]) -> None:
-        super().__init__(CPU)
-        self.dtype = dtype
-        self._cast = {id(tensor) for tensor in cast}
-
-    def tensor(self, real: torch.Tensor) -> torch.Tensor:
-        """The fake of a real tensor, cast."""
-        fake = super().tensor(real)
-        if id(real) in self._cast and fake.dtype != self.dtype and not is_whole(fake):
-            with self.mode:
-                made = fake.detach().to(self.dtype).requires_grad_(fake.requires_grad)
-                fake = nn.Parameter(made, made.requires_grad) if is_parameter(real) else made
-            self._memo[id(real)] = fake
-        return fake
-
-    def inputs(self, given: Any) -> Any:
-        """Fakes of inputs, the floating ones cast."""
-        leaves = [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)]
-        self._cast.update(id(leaf) for leaf in leaves if leaf.is_floating_point())
-        return self.value(given)
-
-
-def is_whole(tensor: torch.Tensor) -> bool:
-    """Whether the elements are integers or booleans, which no cast of a module changes."""
-    return not (tensor.is_floating_point() or tensor.is_complex())
-
-
-def is_parameter(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor, nn.Parameter)
-
-
 def cast_to(
     call: Call, dtype: torch.dtype, training: Training | None
 ) -> tuple[Call, Training | None]:
@@ -218,7 +172,7 @@ def cast_to(
     loss = training.loss if training else None
     modules = [model, loss] if isinstance(loss, nn.Module) else [model]
     held = (tensor for m in modules for tensor in (*m.parameters(), *m.buffers()))
-    world = CastWorld(dtype, held)
+    world = CastWorld(CPU, dtype, held)
     if training:
         targets = training.targets and world.inputs(list(training.targets))
         copied = world.module(loss) if isinstance(loss, nn.Module) else loss

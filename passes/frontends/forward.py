@@ -69,14 +69,17 @@ def load_forward(
     kept = [t for t in recorder.made() if id(t) in returned or not has_value(t)]
     graph = recorder.finished(kept, name)
     analysed = World(device)
-    return program_of(
-        graph,
-        [(one.role, one.name, analysed.tensor(one.source)) for one in entries],
-        analysed,
-        name=name,
-        capture="a forward without gradients on fake tensors",
-        sharing=FROM_EXAMPLES,
-    )
+    # What is recorded stands below autocast, which may be on around the caller.
+    with torch._C._DisableAutocast():
+        return program_of(
+            graph,
+            [(one.role, one.name, analysed.tensor(one.source)) for one in entries],
+            analysed,
+            name=name,
+            capture="a forward without gradients on fake tensors",
+            sharing=FROM_EXAMPLES,
+            held_by_python=recorder.alive.most,
+        )
 
 
 def has_value(fake: torch.Tensor) -> bool:

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import MappingKey, SequenceKey, tree_flatten_with_path
 
 from passes.errors import CaptureError
-from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fakes import World, module_tensors, tensors_inside
 from passes.program import Role
 
 
@@ -96,8 +96,8 @@ def of_caller(
         ) from error
     goals = {"target": targets[0]} if len(targets) == 1 else {"targets": list(targets)}
     for path, leaf in tree_flatten_with_path({**bound, **goals})[0]:
-        if isinstance(leaf, torch.Tensor):
-            yield Role.INPUT, _joined(path), fake_of(leaf)
+        for name, tensor in tensors_inside(_joined(path), leaf):
+            yield Role.INPUT, name, fake_of(tensor)
 
 
 # Any: keys of pytrees have several types and no common one.

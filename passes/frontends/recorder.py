@@ -36,6 +36,7 @@ from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from passes.errors import CaptureError
+from passes.frontends.alive import Alive
 from passes.frontends.fakes import Undeciding, World, tensors_in
 from passes.frontends.layouts import laid_out
 from passes.frontends.nodes import CANNOT_RUN
@@ -72,7 +73,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     `phase` is noted for every node, as is the place in the user's code; a node of a
     backward pass has the place of the forward operator that it belongs to.  `read` counts
-    the numbers that code has read.
+    the numbers that code has read, `alive` the bytes of results that somebody holds.
     """
 
     supports_higher_order_operators = True
@@ -85,6 +86,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.phase = ""
         self.phases: dict[fx.Node, str] = {}
         self.read = 0
+        self.alive = Alive()
         self.modules: list[tuple[str, str]] = []
         # Weak: autograd keeps a gradient as it is only if nobody else holds it.
         self._nodes = WeakTensorKeyDictionary()
@@ -107,6 +109,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         with self.graph.inserting_before(before) if before else nullcontext():
             node = self._nodes[fake] = self.graph.placeholder(identifier)
         self._entries.append(fake)
+        self.alive.ignore(fake)
         return node
 
     def node(self, tensor: torch.Tensor) -> fx.Node:
@@ -119,6 +122,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.constants[name] = real
         node = self.graph.create_node("get_attr", name)
         self._nodes[fake] = node
+        self.alive.ignore(fake)
         return node
 
     def is_known(self, tensor: torch.Tensor) -> bool:
@@ -188,6 +192,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             return result
         result = self._with_value(func, args, kwargs, result)
         self._record(func, args, kwargs, result, place)
+        for tensor in tensors_in(result):
+            self.alive.see(tensor)
         return result
 
     def _record(

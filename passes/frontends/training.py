@@ -52,6 +52,8 @@ class Step:
     kwargs: Any
     targets: Any
     zero_grad: ZeroGrad
+    outputs: object = field(default=None, init=False)
+    """Held to the end, as by the variable of a training loop."""
     result: torch.Tensor | None = field(default=None, init=False)
     minimised: str = field(default="", init=False)
 
@@ -60,8 +62,8 @@ class Step:
         recorder.phase = "zero_grad"
         self.zero()
         recorder.phase = "forward"
-        outputs = self.model(*self.args, **self.kwargs)
-        self.result, self.minimised = _scalar(self.loss, outputs, self.targets)
+        self.outputs = self.model(*self.args, **self.kwargs)
+        self.result, self.minimised = _scalar(self.loss, self.outputs, self.targets)
         recorder.phase = "backward"
         self.result.backward()  # type: ignore[no-untyped-call]  # torch's own
 
@@ -171,17 +173,20 @@ def load_training_step(
     assert step.result is not None
     graph = recorder.finished([step.result, *(one.fake for one in left)], type(model).__name__)
     analysed = World(device)
-    program = program_of(
-        graph,
-        [(one.role, one.name, analysed.tensor(one.source)) for one in entries],
-        analysed,
-        name=type(model).__name__,
-        capture="a training step on fake tensors",
-        sharing=FROM_EXAMPLES,
-        notes=list(_notes(model, recorder, step)),
-        phases=recorder.phases,
-        kept=[(number, one.role, one.name) for number, one in enumerate(left, 1)],
-    )
+    # What is recorded stands below autocast, which may be on around the caller.
+    with torch._C._DisableAutocast():
+        program = program_of(
+            graph,
+            [(one.role, one.name, analysed.tensor(one.source)) for one in entries],
+            analysed,
+            name=type(model).__name__,
+            capture="a training step on fake tensors",
+            sharing=FROM_EXAMPLES,
+            notes=list(_notes(model, recorder, step)),
+            phases=recorder.phases,
+            held_by_python=recorder.alive.most,
+            kept=[(number, one.role, one.name) for number, one in enumerate(left, 1)],
+        )
     _ = program.flow  # numbered once, here, for every analysis to come
     return program
 

@@ -33,6 +33,7 @@ def program_of(
     kept: Sequence[tuple[int, Role, str]] = (),
     kind: Callable[..., Walk] = Walk,
     dynamic: Dynamic | None = None,
+    held_by_python: int | None = None,
 ) -> Program:
     """The program of a graph whose placeholders get `(role, name, fake)` inputs in order.
 
@@ -97,4 +98,5 @@ def program_of(
         graph=module,
         dynamic=dynamic,
         kept=tuple([Kept(returned.values[number], role, name) for number, role, name in kept]),
+        held_by_python=held_by_python,
     )

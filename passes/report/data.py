@@ -71,6 +71,7 @@ def fit(result: Fit) -> dict[str, object]:
         "budget": result.budget,
         "needed": result.needed,
         "margin": result.margin,
+        "held_by_python": result.held_by_python,
         "by_category": {category.value: n for category, n in result.by_category.items()},
     }
 

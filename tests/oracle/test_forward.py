@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 import passes
 from passes import Program
+from tests.oracle.eager import Held
 from tests.oracle.models import _cnn, _Recurrent
 from tests.oracle.run import observe
 from tests.oracle.steps import STEPS
@@ -128,7 +129,7 @@ def test_what_is_needed_is_what_the_run_holds(name: str) -> None:
     assert {op.name: memory.at(op) for op in program.ops} == dict(run.alive)
     assert fit.needed == run.peak_bytes + _nbytes([*values, *_constants(graph)])
     assert fit.needed == sum(fit.by_category.values())
-    _check_results(model, args, kwargs, graph, values, asks)
+    _check_results(model, args, kwargs, program, values, asks)
 
 
 def _constants(graph: GraphModule) -> list[Tensor]:
@@ -139,14 +140,17 @@ def _check_results(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    graph: GraphModule,
+    program: Program,
     values: list[Tensor],
     asks: bool,
 ) -> None:
-    """The graph calls the operators that the model calls, and returns what it returns."""
+    """The graph calls the operators that the model calls, and returns what it returns; and
+    Python held as much."""
+    graph = program.graph
+    assert isinstance(graph, GraphModule)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    log = Log()
-    with torch.no_grad(), log:
+    log, held = Log(), Held(values)
+    with torch.no_grad(), log, held:
         wanted = _seeded(lambda: model(*args, **kwargs))
     model.load_state_dict(state)
     with torch.no_grad():
@@ -161,6 +165,7 @@ def _check_results(
         targets = [node.target for node in graph.graph.nodes]
         ours = [_name(target) for target in targets if isinstance(target, OpOverload)]
         assert _both_sided(ours) == _both_sided(log.names)
+        assert program.held_by_python == held.most
 
 
 def _reached(result: object) -> Iterator[Tensor]:

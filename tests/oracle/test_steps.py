@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import passes
 from passes import Program, Role
+from tests.oracle.eager import Held
 from tests.oracle.run import observe
 from tests.oracle.steps import STEPS, StepCase
 from tests.oracle.test_models import _check_possible, _check_writes, _pair_up
@@ -116,8 +117,10 @@ def _check(case: StepCase) -> None:
         **case.keywords,
     )
     twin, twin_optimizer = _twin(model, optimizer)
-    log = Log()
-    with log:
+    if case.zero_grad == "set_to_none":
+        twin_optimizer.zero_grad()
+    log, held = Log(), Held(_there(case, twin, twin_optimizer))
+    with log, held:
         wanted = _seeded(lambda: _step(case, twin, twin_optimizer))
     graph = program.graph
     assert isinstance(graph, GraphModule)
@@ -154,6 +157,7 @@ def _check(case: StepCase) -> None:
         targets = [getattr(op.node, "target", None) for op in program.ops]
         ours = [_name(target) for target in targets if isinstance(target, OpOverload)]
         assert _both_sided(ours) == _both_sided(log.names)
+        assert program.held_by_python == held.most
 
     assert not program.assumed
     aliases, memory = passes.aliases(program), passes.memory(program)
@@ -162,6 +166,14 @@ def _check(case: StepCase) -> None:
     _check_writes(program, aliases, run, claimed)
     assert {op.name: memory.at(op) for op in program.ops} == dict(run.alive)
     assert not memory.unsized
+
+
+def _there(case: StepCase, model: nn.Module, optimizer: optim.Optimizer) -> list[object]:
+    """What exists before a step."""
+    parameters = list(model.parameters())
+    gradients = [parameter.grad for parameter in parameters]
+    state = [dict(kept) for kept in optimizer.state.values()]
+    return [case.inputs, dict(case.keywords), parameters, list(model.buffers()), gradients, state]
 
 
 def _both_sided(names: list[str]) -> list[str]:

@@ -160,6 +160,64 @@ def test_what_the_model_keeps_lives_to_the_end() -> None:
     assert not hasattr(model, "seen")  # the user's model is not run
 
 
+def test_a_cache_that_is_given_counts_and_is_not_changed() -> None:
+    class Cache:
+        def __init__(self, kept: Tensor) -> None:
+            self.layers = [{"kept": kept}]
+
+    class Model(nn.Module):
+        def forward(self, x: Tensor, cache: Cache) -> Tensor:
+            kept = cache.layers[0]["kept"] = torch.cat([cache.layers[0]["kept"], x])
+            return kept.sum(0)
+
+    before = torch.rand(100, 8)
+    cache = Cache(before)
+    fit = _fits(Model(), {"x": X, "cache": cache}, budget="1 MiB")
+    assert fit.by_category[Category.INPUT] == X.nbytes + before.nbytes
+    assert fit.memory.timeline[-1] == X.nbytes + before.nbytes + 8 * 4  # the cache holds it
+    assert cache.layers[0]["kept"] is before
+    cast = _fits(Model(), {"x": X, "cache": cache}, dtype="bfloat16")
+    assert 2 * cast.needed == fit.needed
+
+
+def test_autocast_around_the_question_is_autocast_in_the_model() -> None:
+    class Cast(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return super().forward(x)
+
+    inside = _fits(Cast(8, 8), optimizer="sgd", loss=torch.Tensor.sum, targets=())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        around = _fits(nn.Linear(8, 8), optimizer="sgd", loss=torch.Tensor.sum, targets=())
+    plain = _fits(nn.Linear(8, 8), optimizer="sgd", loss=torch.Tensor.sum, targets=())
+    assert around.memory.timeline == inside.memory.timeline
+    assert around.needed != plain.needed
+
+
+def test_python_may_hold_more_than_is_needed() -> None:
+    class Waits(nn.Module):
+        def __init__(self, lets_go: bool) -> None:
+            super().__init__()
+            self.lets_go = lets_go
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 2
+            z = y.sum(1)
+            if self.lets_go:
+                del y
+            return (z[:, None] * x).relu()
+
+    waits, lets_go = _fits(Waits(False)), _fits(Waits(True))
+    assert waits.needed == lets_go.needed
+    assert waits.held_by_python is not None
+    assert lets_go.held_by_python == waits.held_by_python - X.nbytes
+    assert "in all, where Python holds what variables name: fits" in str(waits)
+    between = _fits(Waits(False), budget=waits.needed)
+    assert between.fits
+    assert "variables name: does not fit" in str(between)
+    assert _fits(torch.export.export(Waits(False), (X,))).held_by_python is None
+
+
 # ----------------------------------------------------------------------- what may be asked
 
 

@@ -371,6 +371,11 @@ def answers(program: Program, op: Op, value: Value) -> Iterator[object]:
     assert_type(liveness.range(aliases.classes[0]), LiveRange)
     passes.liveness(program, "some")  # type: ignore[arg-type]
 
+    fit = passes.fits(nn.Linear(4, 4), [torch.rand(4)], budget="24 GiB", optimizer="adamw")
+    assert_type(fit.needed if fit else fit.margin, int)
+    assert_type(fit.by_category[passes.Category.STATE], int)
+    assert_type(passes.cuda_memory(fit.program).max_reserved, int)
+    passes.fits(nn.Linear(4, 4), budget=1.5)  # type: ignore[arg-type]  # bytes are whole
     memory = passes.memory(program)
     assert_type(memory, Memory)
     assert_type(memory.peak_bytes, int)
