@@ -31,6 +31,7 @@ from passes.advice.parts import keep_parts
 from passes.advice.recompute import Effort, recompute
 from passes.advice.reuse import reuse
 from passes.advice.words import told
+from passes.memory import Memory
 from passes.program import Op, Program
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ class _Search:
                 self.orders, self.parts, self.in_place, self.donations, self.reuse, self.recompute,
             ):  # fmt: skip
                 found += search()
+            unsized = Memory.of(self.program).unsized
+            if unsized:
+                names = ", ".join(storage.name for storage in unsized[:5])
+                self.notes.append(f"storages whose size only a run decides count as 0: {names}")
             if any(op.regions for op in self.program.ops):
                 self.notes.append("ops inside sub-graphs are left as they are")
         best = sorted(found, key=lambda s: (-s.saved_bytes, s.extra_flops, len(s.ops)))

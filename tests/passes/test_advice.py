@@ -309,6 +309,21 @@ class TestRecompute:
 
         assert not of(Kind.RECOMPUTE, across, X)
 
+    def test_not_outside_of_its_context(self) -> None:
+        """A product is another one where autocast is off."""
+        graph = fx.Graph()
+        x = graph.placeholder("x")
+        enter = torch.amp.autocast_mode._enter_autocast
+        leave = torch.amp.autocast_mode._exit_autocast
+        mode = graph.call_function(enter, ("cpu", torch.bfloat16, True, None))
+        product = graph.call_function(torch.matmul, (x, x))
+        graph.call_function(leave, (mode,))
+        wide = graph.call_function(torch.cat, ([product] * 4,))
+        total = graph.call_function(torch.sum, (graph.call_method("float", (wide,)),))
+        graph.output(graph.call_function(torch.mul, (product, total)))
+        program = passes.load(fx.GraphModule(nn.Module(), graph), X)
+        assert not advised(program, X, kind=Kind.RECOMPUTE)
+
     def test_a_budget_ends_the_search(self) -> None:
         model = nn.Sequential(*[m for _ in range(6) for m in (nn.Linear(32, 32), nn.Tanh())])
         x = torch.rand(512, 32)
@@ -346,6 +361,19 @@ class TestDonate:
         assert not of(Kind.DONATE, lambda x: (x, torch.relu(x)), X)
         assert not of(Kind.DONATE, lambda x: (x.view(-1), torch.relu(x)), X)
         assert not of(Kind.DONATE, lambda x: (x.add_(1), torch.cat([x, x]))[1], X)
+
+    def test_not_what_the_caller_copies_into(self) -> None:
+        class Counts(nn.Module):
+            def forward(self, x: Tensor, y: Tensor) -> Tensor:
+                x.add_(1)
+                z = y + 1
+                return torch.cat([z, z]).sum(0)
+
+        exported = torch.export.export(Counts(), (X.clone(), X)).run_decompositions({})
+        program = passes.load(exported)
+        assert {s.donated for s in advised(program, X, X)} & {("y",), ("x",), ("x", "y")} == {
+            ("y",)
+        }
 
     def test_not_parameters(self) -> None:
         program = passes.load(fx.symbolic_trace(_Scaled()), X)
@@ -404,6 +432,22 @@ class TestReuse:
 
         assert not of(Kind.REUSE, states, X)
 
+    def test_gradients_stay_apart(self) -> None:
+        class Two(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.a, self.b = (nn.Parameter(torch.rand(64, 64)) for _ in range(2))
+
+            def forward(self, x: Tensor) -> Tensor:
+                return (self.a * x).sum() + (self.b * x).sum()
+
+        program = passes.load_training_step(Two(), lambda y: y, None, X)
+        assert len({k.value.name for k in program.kept}) == 2
+        for found in passes.advise(program).suggestions:
+            changed = found.apply()
+            aliases = passes.aliases(changed)
+            assert not aliases.may_alias(*(known.value for known in changed.kept))
+
 
 class TestAdvice:
     def test_is_ordered_by_bytes_saved(self) -> None:
@@ -432,6 +476,10 @@ class TestAdvice:
         advice = passes.advise(traced(lambda x: x.coalesce().to_dense().relu(), sparse))
         assert not advice.suggestions
         assert "anything" in advice.notes[0]
+
+    def test_names_what_has_no_known_size(self) -> None:
+        advice = passes.advise(traced(lambda x: (x @ x)[(x > 0.5).nonzero()[:, 0]] @ x, X))
+        assert "nonzero" in " ".join(advice.notes)
 
     def test_of_an_empty_program(self) -> None:
         graph = fx.Graph()
