@@ -102,9 +102,12 @@ class TestInPlace:
     @pytest.mark.parametrize(
         "function",
         [
-            lambda x, w: (y := x @ x, torch.relu(y) @ w)[::-1],  # returned
-            lambda x, w: (torch.relu(y := x @ x) @ w) + y[:, :4],  # used later
-            lambda x, w: ((v := (y := x @ x)[1:2]), torch.relu(y) @ w)[1] + v[:, :4],  # as a view
+            # The first operand is returned, used later, or a view of it is; the second dies.
+            lambda x, w: (torch.sub(y := x @ x, x @ x) @ w, y),
+            lambda x, w: (torch.sub(y := x @ x, x @ x) @ w, y[0]),
+            lambda x, w: (torch.sub(y := x @ x, x @ x) @ w) + y[:, :4],
+            lambda x, w: ((v := (y := x @ x)[1:2]), torch.sub(y, x @ x) @ w)[1] + v[:, :4],
+            lambda x, w: ((v := (y := x @ x).t()), torch.sub(v, x @ x) @ w)[1] + y[:, :4],
             lambda x, w: torch.relu(x) @ w,  # an input
             lambda x, w: (x @ x).relu_() @ w,  # is in place
             lambda x, w: torch.relu(torch.relu(w[:, :1].t() + 1).expand(64, 64)) @ w,  # overlaps
