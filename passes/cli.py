@@ -32,7 +32,10 @@ from passes.report import data, reasons, text
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.json and arguments.command == "memory" and (arguments.by or arguments.explain):
+        parser.error("--by and --explain are told in words: leave out --json, or leave out these")
     try:
         with _progress(f"analysing {arguments.model}"):
             status, lines = _answer(arguments)

@@ -45,10 +45,9 @@ def _pairs(facts: Facts) -> Iterator[tuple[int, int]]:
                 yield other, number
     yield from _storages(facts)
     yield from _chain(number for number, op in enumerate(ops) if is_ordered(op))
-    for number, op in enumerate(ops):
-        if is_barrier(op):
-            for other in range(len(ops)):
-                yield min(number, other), max(number, other)
+    for number in facts.barriers:
+        for other in range(len(ops)):
+            yield min(number, other), max(number, other)
 
 
 def _storages(facts: Facts) -> Iterator[tuple[int, int]]:
@@ -89,18 +88,3 @@ def is_ordered(op: Op) -> bool:
     if op.regions and op.effects.origin is not ANYTHING:
         return any(is_ordered(inner) for region in op.regions for inner in region.ops)
     return not op.effects.repeatable
-
-
-def is_barrier(op: Op) -> bool:
-    """Whether no other op may change sides with an op."""
-    if op.kind is not OpKind.CALL:
-        return False
-    switches = not op.results and not op.operands and not _gives_number(op)
-    return switches or op.effects.origin is ANYTHING
-
-
-def _gives_number(op: Op) -> bool:
-    """Whether what an op without tensors returns is used, by ops that may be known."""
-    node: Any = op.node  # as above
-    module = getattr(getattr(node, "target", None), "__module__", "")
-    return bool(getattr(node, "users", ())) and module in ("_operator", "math", "builtins", "torch")

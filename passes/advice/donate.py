@@ -73,5 +73,8 @@ def donatable(facts: Facts) -> dict[int, list[Value]]:
         found.setdefault(storage, []).append(entry.value)
         if entry.role is not Role.INPUT or entry.donated:
             kept.add(storage)
+        copied_into = any(k.role is Role.INPUT and k.name == entry.name for k in facts.program.kept)
+        if copied_into:  # by the caller, afterwards
+            kept.add(storage)
     kept |= {*facts.returned, *facts.writes, *facts.uncertain}
     return {storage: values for storage, values in found.items() if storage not in kept}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 from attrs import define
 
@@ -51,6 +52,15 @@ class Facts:
     def peaks(self) -> list[int]:
         """The ops at which the peak is reached."""
         return [place for place, level in enumerate(self.levels) if level == self.peak_bytes]
+
+    @cached_property
+    def barriers(self) -> list[int]:
+        """The ops with which no other may change sides."""
+        return [place for place, op in enumerate(self.ops) if _is_barrier(op)]
+
+    def is_divided(self, first: int, second: int) -> bool:
+        """Whether there is a barrier between two ops."""
+        return any(first < place < second for place in self.barriers)
 
     # -- values ------------------------------------------------------------------------
 
@@ -176,3 +186,19 @@ class Facts:
         """Whether no op may do anything, and no value may be any storage."""
         anything = any(op.effects.origin is ANYTHING for op in self.program.all_ops)
         return not anything and ANY not in self.uncertain
+
+
+def _is_barrier(op: Op) -> bool:
+    """Whether an op switches something for all that follow, or may do anything."""
+    if op.kind is not OpKind.CALL:
+        return False
+    switches = not op.results and not op.operands and not _gives_number(op)
+    return switches or op.effects.origin is ANYTHING
+
+
+def _gives_number(op: Op) -> bool:
+    """Whether what an op without tensors returns is used, and comes from arithmetic."""
+    # Any: an fx node, and torch is not imported here.
+    node: Any = op.node
+    module = getattr(getattr(node, "target", None), "__module__", "")
+    return bool(getattr(node, "users", ())) and module in ("_operator", "math", "builtins", "torch")

@@ -83,7 +83,7 @@ def is_free(facts: Facts, place: int, value: Value) -> bool:
         for other in op.operands
         if other is not value
     )
-    return not shared and facts.last_use(storage) == op.index and storage not in facts.returned
+    return not shared and facts.last_use(storage) == op.index
 
 
 def is_given_away(facts: Facts, storage: int) -> bool:

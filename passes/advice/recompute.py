@@ -166,6 +166,8 @@ def _cone(draft: Draft, facts: Facts, trials: Trials, storage: int, peak: int) -
             if value not in facts.definer or not _is_recomputable(facts, there):
                 return None
             waiting.append(facts.definer[value])
+    if facts.is_divided(min(places), use):
+        return None
     costs = [trials.flops(draft.ops[place]) for place in sorted(places)]
     if None in costs:
         return None

@@ -149,6 +149,8 @@ def _is_same(facts: Facts, first: int, place: int) -> bool:
     """Whether two like ops find and leave the same: nothing that they use is written in
     between, nothing new that they give ever."""
     one, other = facts.ops[first], facts.ops[place]
+    if facts.is_divided(first, place):
+        return False
     between = {*facts.touched[first], *facts.touched[place]}
     if any(facts.is_written(storage, first, place) for storage in between):
         return False
@@ -164,9 +166,20 @@ def _duplicate_of(
     for first in numbered.get(place, ()):
         leader = facts.ops[first]
         same = [v.type for v in leader.results] == [v.type for v in op.results]
-        if same and _allocates_and_keeps(facts, leader):
+        if same and _allocates_and_keeps(facts, leader) and _may_share(facts, leader, op):
             return dict(zip(op.results, leader.results, strict=True))
     return None
+
+
+def _may_share(facts: Facts, one: Op, other: Op) -> bool:
+    """Whether results of two ops may be one tensor, for all that the caller does with them.
+
+    What it keeps, gradients or state, it may write.
+    """
+    kept = {facts.storage(known.value) for known in facts.program.kept}
+    both = [{facts.storage(value) for value in op.results} for op in (one, other)]
+    returned = all(not facts.returned.isdisjoint(storages) for storages in both)
+    return not returned or kept.isdisjoint(both[0] | both[1])
 
 
 def _without(draft: Draft, facts: Facts, found: dict[int, dict[Value, Value]]) -> Draft:

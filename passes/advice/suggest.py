@@ -31,7 +31,8 @@ from passes.advice.parts import keep_parts
 from passes.advice.recompute import Effort, recompute
 from passes.advice.reuse import reuse
 from passes.advice.words import told
-from passes.program import Op, Program
+from passes.memory import Memory
+from passes.program import Op, Origin, Program
 
 if TYPE_CHECKING:
     from passes.frontends.trials import Trials
@@ -59,8 +60,9 @@ class Kind(Enum):
 class Suggestion:
     """A change to a program that lowers its peak, in bytes of everything alive.
 
-    `peak_bytes` is the peak after the change, `saved_bytes` what it is lower by.  `text` says
-    what to do, `ops` names the ops that change.  `donated` are inputs that the caller gives
+    `peak_bytes` is the peak after the change and `peak_at` the op of the changed program that
+    has it, `saved_bytes` what it is lower by.  `text` says what to do, `ops` names the ops
+    that change.  `donated` are inputs that the caller gives
     away.  `extra_flops` counts what is computed again: as torch's counter for matrix products,
     convolutions and attention, one per element of a result for all else.
     """
@@ -69,10 +71,11 @@ class Suggestion:
     text: str
     ops: tuple[str, ...]
     peak_bytes: int
+    peak_at: str
     saved_bytes: int
     donated: tuple[str, ...] = ()
     extra_flops: int = 0
-    _draft: Draft = field(kw_only=True)
+    _draft: Draft = field(kw_only=True, repr=False)
 
     def apply(self) -> Program:
         """The changed program.  Its `graph` is a new GraphModule that runs; it shares
@@ -106,6 +109,7 @@ class Advice:
                 "kind": found.kind.value,
                 "saved_bytes": found.saved_bytes,
                 "peak_bytes": found.peak_bytes,
+                "peak_at": found.peak_at,
                 "extra_flops": found.extra_flops,
                 "ops": list(found.ops),
                 "donated": list(found.donated),
@@ -155,6 +159,16 @@ class _Search:
                 self.orders, self.parts, self.in_place, self.donations, self.reuse, self.recompute,
             ):  # fmt: skip
                 found += search()
+            declared = [op for op in self.program.ops if op.effects.origin is Origin.DECLARED]
+            if declared:
+                self.notes.append(
+                    f"{len(declared)} ops whose effects were not observed are not changed, "
+                    "and keep their order"
+                )
+            unsized = Memory.of(self.program).unsized
+            if unsized:
+                names = ", ".join(storage.name for storage in unsized[:5])
+                self.notes.append(f"storages whose size only a run decides count as 0: {names}")
             if any(op.regions for op in self.program.ops):
                 self.notes.append("ops inside sub-graphs are left as they are")
         best = sorted(found, key=lambda s: (-s.saved_bytes, s.extra_flops, len(s.ops)))
@@ -165,12 +179,14 @@ class _Search:
         self, kind: Kind, draft: Draft, names: Iterable[str], text: str, flops: int = 0
     ) -> Iterator[Suggestion]:
         """The suggestion of a draft, if analysis finds its peak to be lower."""
-        peak = Facts(draft.program).peak_bytes
+        facts = Facts(draft.program)
+        peak = facts.peak_bytes
         saved = self.facts.peak_bytes - peak
         if saved > 0:
+            at = facts.ops[facts.peaks[0]].name
             given = [e.name for e in self.program.entry.values if e.value in draft.donated]
             yield Suggestion(
-                kind, text, tuple(names), peak, saved, tuple(given), flops, draft=draft
+                kind, text, tuple(names), peak, at, saved, tuple(given), flops, draft=draft
             )
 
     @property

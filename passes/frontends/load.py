@@ -242,12 +242,14 @@ def _phases(exported: ExportedProgram) -> Mapping[fx.Node, str]:
 
 
 def _kept(exported: ExportedProgram) -> Iterator[tuple[int, Role, str]]:
-    """Which tensors among the outputs are gradients or new values of buffers."""
+    """Which tensors among the outputs are gradients, or new values of buffers or inputs."""
     specs = exported.graph_signature.output_specs
     tensors = [spec for spec in specs if isinstance(spec.arg, TensorArgument)]
     for number, spec in enumerate(tensors):
         if spec.kind is OutputKind.BUFFER_MUTATION:
             yield number, Role.BUFFER, str(spec.target)
+        elif spec.kind is OutputKind.USER_INPUT_MUTATION:
+            yield number, Role.INPUT, str(spec.target)
         elif spec.kind in (OutputKind.GRADIENT_TO_PARAMETER, OutputKind.GRADIENT_TO_USER_INPUT):
             yield number, Role.GRADIENT, f"grad.{spec.target}"
 

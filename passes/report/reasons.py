@@ -102,8 +102,10 @@ def advice(result: Advice) -> Iterator[str]:
         cost = f", for {_count(found.extra_flops)}FLOPs more" if found.extra_flops else ""
         yield f"{number}. {found.kind.value}: {size(found.saved_bytes)} less{cost}"
         yield f"   {_relative(found.text)}"
+        yield f"   the peak is then {size(found.peak_bytes)}, while {found.peak_at} runs"
     yield ""
     yield "each was verified by analysing the changed program; savings do not add up"
+    yield "the searches are bounded: there may be better ones"
     for note in result.notes:
         yield f"not searched: {note}"
 

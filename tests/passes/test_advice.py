@@ -6,7 +6,6 @@ at every op as claimed.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -102,10 +101,14 @@ class TestInPlace:
     @pytest.mark.parametrize(
         "function",
         [
-            lambda x, w: (y := x @ x, torch.relu(y) @ w)[::-1],  # returned
-            lambda x, w: (torch.relu(y := x @ x) @ w) + y[:, :4],  # used later
-            lambda x, w: ((v := (y := x @ x)[1:2]), torch.relu(y) @ w)[1] + v[:, :4],  # as a view
-            lambda x, w: torch.relu(x) @ w,  # an input
+            # The first operand is returned, used later, or a view of it is; the second dies.
+            lambda x, w: (torch.sub(y := x @ x, x @ x) @ w, y),
+            lambda x, w: (torch.sub(y := x @ x, x @ x) @ w, y[0]),
+            lambda x, w: (torch.sub(y := x @ x, x @ x) @ w) + y[:, :4],
+            lambda x, w: ((v := (y := x @ x)[1:2]), torch.sub(y, x @ x) @ w)[1] + v[:, :4],
+            lambda x, w: ((v := (y := x @ x).t()), torch.sub(v, x @ x) @ w)[1] + y[:, :4],
+            lambda x, w: torch.sub(x, x @ x) @ w,  # an input
+            lambda x, w: torch.sub(x.t(), x @ x) @ w,
             lambda x, w: (x @ x).relu_() @ w,  # is in place
             lambda x, w: torch.relu(torch.relu(w[:, :1].t() + 1).expand(64, 64)) @ w,  # overlaps
             lambda x, w: ((x @ x) > 0.5).float() @ w,  # another type
@@ -147,7 +150,7 @@ class _Scaled(nn.Module):
         self.weight = nn.Parameter(torch.rand(64, 64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.weight) @ x
+        return torch.sub(self.weight, x @ x).sum()
 
 
 class TestReorder:
@@ -211,14 +214,14 @@ class TestReorder:
         x = graph.placeholder("x")
         early = graph.call_function(torch.neg, (x,))
         graph.call_function(torch._C._set_grad_enabled, (True,))
-        big = graph.call_function(torch.matmul, (x, x))
-        small = graph.call_function(torch.sum, (big,))
-        last = graph.call_function(operator.add, (small, graph.call_function(torch.sum, (early,))))
-        graph.output(last)
+        total = graph.call_function(torch.sum, (graph.call_function(torch.cat, ([x, x],)),))
+        graph.output(
+            graph.call_function(torch.sum, (graph.call_function(torch.sub, (early, total)),))
+        )
         program = passes.load(fx.GraphModule(nn.Module(), graph), X)
         for found in advised(program, X):
             names = [op.name for op in found.apply().ops]
-            assert names.index("neg") < names.index("_set_grad_enabled") < names.index("matmul")
+            assert names.index("neg") < names.index("_set_grad_enabled") < names.index("cat")
 
 
 class TestFreeEarlier:
@@ -301,13 +304,36 @@ class TestRecompute:
 
         assert not of(Kind.RECOMPUTE, across, X)
 
-    def test_not_what_was_written(self) -> None:
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda a: a.add_(1),
+            lambda a: (a.add_(1), a)[1],
+            lambda a: (a.view(-1).add_(1), a)[1],
+        ],
+    )
+    def test_not_what_was_written(self, write: Callable[[Tensor], Tensor]) -> None:
         def across(x: Tensor) -> Tensor:
-            a = x.exp().add_(1)
+            a = write(x.exp())
             b = a @ x
             return a + torch.cat([b, b, b]).sum(0)
 
         assert not of(Kind.RECOMPUTE, across, X)
+
+    def test_not_outside_of_its_context(self) -> None:
+        """A product is another one where autocast is off."""
+        graph = fx.Graph()
+        x = graph.placeholder("x")
+        enter = torch.amp.autocast_mode._enter_autocast
+        leave = torch.amp.autocast_mode._exit_autocast
+        mode = graph.call_function(enter, ("cpu", torch.bfloat16, True, None))
+        product = graph.call_function(torch.matmul, (x, x))
+        graph.call_function(leave, (mode,))
+        wide = graph.call_function(torch.cat, ([product] * 4,))
+        total = graph.call_function(torch.sum, (graph.call_method("float", (wide,)),))
+        graph.output(graph.call_function(torch.mul, (product, total)))
+        program = passes.load(fx.GraphModule(nn.Module(), graph), X)
+        assert not advised(program, X, kind=Kind.RECOMPUTE)
 
     def test_a_budget_ends_the_search(self) -> None:
         model = nn.Sequential(*[m for _ in range(6) for m in (nn.Linear(32, 32), nn.Tanh())])
@@ -346,6 +372,19 @@ class TestDonate:
         assert not of(Kind.DONATE, lambda x: (x, torch.relu(x)), X)
         assert not of(Kind.DONATE, lambda x: (x.view(-1), torch.relu(x)), X)
         assert not of(Kind.DONATE, lambda x: (x.add_(1), torch.cat([x, x]))[1], X)
+
+    def test_not_what_the_caller_copies_into(self) -> None:
+        class Counts(nn.Module):
+            def forward(self, x: Tensor, y: Tensor) -> Tensor:
+                x.add_(1)
+                z = y + 1
+                return torch.cat([z, z]).sum(0)
+
+        exported = torch.export.export(Counts(), (X.clone(), X)).run_decompositions({})
+        program = passes.load(exported)
+        assert {s.donated for s in advised(program, X, X)} & {("y",), ("x",), ("x", "y")} == {
+            ("y",)
+        }
 
     def test_not_parameters(self) -> None:
         program = passes.load(fx.symbolic_trace(_Scaled()), X)
@@ -404,6 +443,22 @@ class TestReuse:
 
         assert not of(Kind.REUSE, states, X)
 
+    def test_gradients_stay_apart(self) -> None:
+        class Two(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.a, self.b = (nn.Parameter(torch.rand(64, 64)) for _ in range(2))
+
+            def forward(self, x: Tensor) -> Tensor:
+                return (self.a * x).sum() + (self.b * x).sum()
+
+        program = passes.load_training_step(Two(), lambda y: y, None, X)
+        assert len({k.value.name for k in program.kept}) == 2
+        for found in passes.advise(program).suggestions:
+            changed = found.apply()
+            aliases = passes.aliases(changed)
+            assert not aliases.may_alias(*(known.value for known in changed.kept))
+
 
 class TestAdvice:
     def test_is_ordered_by_bytes_saved(self) -> None:
@@ -432,6 +487,10 @@ class TestAdvice:
         advice = passes.advise(traced(lambda x: x.coalesce().to_dense().relu(), sparse))
         assert not advice.suggestions
         assert "anything" in advice.notes[0]
+
+    def test_names_what_has_no_known_size(self) -> None:
+        advice = passes.advise(traced(lambda x: (x @ x)[(x > 0.5).nonzero()[:, 0]] @ x, X))
+        assert "nonzero" in " ".join(advice.notes)
 
     def test_of_an_empty_program(self) -> None:
         graph = fx.Graph()

@@ -61,6 +61,13 @@ def test_explain_is_of_memory_only() -> None:
         main(["show", MODEL, "--explain"])
 
 
+def test_words_are_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in (["--by", "module"], ["--explain"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["memory", MODEL, "--json", *option])
+        assert "leave out --json" in capsys.readouterr().err
+
+
 def test_advise(capsys: pytest.CaptureFixture[str]) -> None:
     lines = _lines(capsys, "advise", MODEL)
     assert "peak  416 B of everything, while linear runs" in lines
