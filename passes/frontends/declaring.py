@@ -29,7 +29,7 @@ from passes.frontends.declared import (
     plain,
     result_count,
 )
-from passes.frontends.env import Bound, leaf_names
+from passes.frontends.env import Bound, Made, leaf_names
 from passes.frontends.fakes import World, tensors_in, type_of
 from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
@@ -84,6 +84,15 @@ class DeclaredWalk(Walk):
 
     def surroundings(self) -> AbstractContextManager[object]:
         return nullcontext()
+
+    def graph(
+        self, module: fx.GraphModule, inputs: Sequence[Bound | Made], path: tuple[str, ...]
+    ) -> tuple[tuple[Op, ...], Bound]:
+        if not path:
+            placeholders = module.graph.find_nodes(op="placeholder")
+            for node, given in zip(placeholders, inputs, strict=True):
+                check_as_recorded(node, given.result)
+        return super().graph(module, inputs, path)
 
     def get_attr(
         self, node: fx.Node, module: fx.GraphModule, path: tuple[str, ...]
@@ -268,6 +277,28 @@ class DeclaredWalk(Walk):
                     for name in [first, *(v for v, o in self.objects.items() if o is first)]:
                         self.known[name] = evolve(self.operand(name), type=None)
                     self.known[value] = evolve(self.known[value], type=value.type)
+
+
+def check_as_recorded(node: fx.Node, given: object) -> None:
+    """Raise if an input has other sizes or strides than the one of the capture: what was recorded
+    of every later value would be wrong."""
+    recorded = next((node.meta[key] for key in RECORDED if key in node.meta), None)
+    for one, other in zip(tensors_in(given), tensors_in(recorded), strict=False):
+        if not _is_strided(one) or not _is_strided(other):
+            continue
+        found, wanted = type_of(one), type_of(other)
+        steps = zip(found.shape, found.stride, wanted.stride, strict=True)
+        if found.shape != wanted.shape or any(n and n > 1 and a != b for n, a, b in steps):
+            raise CaptureError(
+                f"input {node.name} is {found} with strides {found.stride}, and the capture "
+                f"recorded {wanted} with strides {wanted.stride}. What it recorded of later "
+                "values holds for those alone: load with effects='observed', or capture the "
+                "program again with inputs like these"
+            )
+
+
+def _is_strided(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided
 
 
 _MISSING = object()

@@ -107,8 +107,9 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             return func(*args, **kwargs)
         about = signature(func)
         # torch caches what operators do to fakes, and forgets that `out=` may be resized,
-        # and aliases that a schema does not annotate.
-        forgotten = about.outputs or about.name in UNANNOTATED
+        # aliases that a schema does not annotate, and views of tensors without elements.
+        nothing = func.is_view and any(known_int(t.numel()) == 0 for t in tensors_in(args[0]))
+        forgotten = about.outputs or about.name in UNANNOTATED or nothing
         before = [(t, t.shape) for name in about.outputs for t in tensors_in(kwargs.get(name))]
         with _uncached() if forgotten else nullcontext():
             result = laid_out(func, args, func(*args, **kwargs))

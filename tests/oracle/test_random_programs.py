@@ -57,6 +57,8 @@ def wrong(text: Text) -> list[str]:
             programs: dict[str, Program] = {}
             for way in WAYS[capture]:
                 for outcome, what in judged(one, run, way, programs):
+                    if outcome == "false" and "batch_norm" in what and "does not write" in what:
+                        continue  # it bumps no version, and these statistics were as before
                     if outcome not in UNSURE or (way == "observed" and not text.data):
                         found.append(f"{capture}, {way}: {outcome}: {what}")
                 if way == "observed" and way in programs and not text.data:

@@ -113,3 +113,16 @@ def test_a_module_writes_the_storage_that_its_buffer_was_given() -> None:
     written = {found.id for found in passes.aliases(program).written_by(program.op("norm"))}
     assert "mean" in written
     assert "self.norm.running_mean" not in written
+
+
+def test_views_of_nothing_are_views_however_often_they_are_asked_for() -> None:
+    def views(x: Tensor) -> list[Tensor]:
+        nothing = x[:0].t()
+        shown = [nothing.view(0), nothing.reshape(-1), nothing.flatten(), nothing.view(-1)]
+        return [*shown, nothing.reshape(-1).view(0), nothing[:, :0].t()]
+
+    for _ in range(3):
+        program = traced(views, X)
+        entry = program.entry.values[0].value
+        aliases = passes.aliases(program)
+        assert all(aliases.must_alias(output, entry) for output in program.outputs)
