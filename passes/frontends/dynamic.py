@@ -8,14 +8,14 @@ about which torch asks without a note, are no symbols but these numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import sympy
 import torch
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch.export import ExportedProgram
@@ -48,6 +48,16 @@ class Dimension:
     expression: Expression
 
 
+@define(eq=False)
+class How:
+    """How to walk: on symbols or on numbers, and which operators to run as torch's
+    decompositions in Python.  Some kernels in C++ want numbers, and make a number of a symbol;
+    a walk adds the operators for which that happens."""
+
+    symbols: bool = True
+    python: set[object] = field(factory=set)
+
+
 class SymbolicWorld(World):
     """A fake world in which recorded symbols are symbols, with `sizes` as examples."""
 
@@ -55,11 +65,14 @@ class SymbolicWorld(World):
         self,
         dimensions: Sequence[Dimension],
         sizes: Mapping[str, int],
+        how: How,
         device: torch.device | None,
     ) -> None:
         super().__init__(device)
         env = self.mode.shape_env
         assert env is not None
+        self._how = how
+        self._bounded: set[int] = set()
         names: dict[object, str] = {}
         self._met: dict[int, bool] = {}  # storages, and whether they are a dynamic input's
         self.box: dict[str, Interval] = {}
@@ -68,7 +81,9 @@ class SymbolicWorld(World):
         for dimension in dimensions:
             name, high = dimension.symbol.name, dimension.symbol.high
             size = sizes[name]
-            made = self.symbol(name, size)
+            made: Expression = sympy.Integer(size)
+            if how.symbols:
+                made = env.create_symbol(size, ConstantSource(name), DimDynamic.DYNAMIC)
             self._symbols[dimension.expression] = made
             self.box[name] = (size, size)
             if isinstance(made, sympy.Symbol):
@@ -79,12 +94,22 @@ class SymbolicWorld(World):
                     self.box[name][0], known.upper if high is None else high
                 )
         self.reader = Reader(names, self.box)
+        self.limits.names = names
 
-    def symbol(self, name: str, size: int) -> Expression:
-        """A new symbol, or the number 0 or 1."""
+    @contextmanager
+    def calling(self, target: object) -> Iterator[None]:
         env = self.mode.shape_env
         assert env is not None
-        return env.create_symbol(size, ConstantSource(name), DimDynamic.DYNAMIC)
+        before = len(env.replacements)
+        in_python = target in self._how.python
+        try:
+            with enable_python_dispatcher() if in_python else nullcontext():
+                yield
+        except Exception:
+            self._how.python.add(target)
+            raise
+        if len(env.replacements) > before:
+            self._how.python.add(target)
 
     def input(self, given: object, recorded: object) -> object:
         """An input of the program: what was given, with the symbols that were recorded."""
@@ -158,7 +183,9 @@ class SymbolicWorld(World):
             if size is not None:
                 again[op.index] = size
         told = {condition.text: condition for condition in conditions}
-        return Facts(program, sizes, again, self.box, tuple(told.values()))
+        return Facts(
+            program, sizes, frozenset(self._bounded), again, self.box, tuple(told.values())
+        )
 
     def _add(
         self,
@@ -170,7 +197,14 @@ class SymbolicWorld(World):
         largest: Mapping[int, int | None],
     ) -> None:
         """The size of a storage, which is `nbytes` at the examples."""
-        if nbytes is None or number not in book.fakes:
+        if number not in book.fakes:
+            return
+        if nbytes is None:
+            begun = book.begun[book.storages[number]]
+            most = None if begun is None else self.limits.most(begun)
+            if most is not None and book.storages[number] not in largest:
+                sizes[number] = most
+                self._bounded.add(number)
             return
         identity = book.storages[number]
         fake = unwrapped(book.fakes[number])
@@ -190,20 +224,6 @@ class SymbolicWorld(World):
             f"{name} has {nbytes} bytes in this example, and how many at other sizes of the "
             "dynamic dimensions is not known. Load the program at the sizes you need instead"
         )
-
-
-class NumbersWorld(SymbolicWorld):
-    """The same with numbers instead of symbols."""
-
-    def symbol(self, name: str, size: int) -> Expression:
-        return sympy.Integer(size)
-
-
-class PythonWorld(SymbolicWorld):
-    """The same with torch's decompositions in Python."""
-
-    def surroundings(self) -> AbstractContextManager[object]:
-        return enable_python_dispatcher()
 
 
 def _largest(ops: Iterable[Op], book: Book) -> dict[int, int | None]:
@@ -229,7 +249,7 @@ def dynamic_of(
 
 
 def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
-    def walked(sizes: Mapping[str, int], kind: type[SymbolicWorld]) -> Facts:
+    def walked(sizes: Mapping[str, int], how: How) -> Facts:
         walks: list[Walk] = []
 
         # Any: the parameters are those of a walk.
@@ -237,26 +257,29 @@ def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
             walks.append(Walk(*args, **keywords))
             return walks[0]
 
-        program = load(partial(kind, dimensions, sizes), walk)
+        program = load(partial(SymbolicWorld, dimensions, sizes, how), walk)
         world = walks[0].book.world
         assert isinstance(world, SymbolicWorld)
         return world.facts(program, walks[0])
 
     def find(sizes: Mapping[str, int]) -> Facts:
-        # Kernels in C++ may want numbers where torch's in Python do not.
+        numbers = walked(sizes, How(symbols=False))
+        how = How()
+        known: set[object] | None = None
         found: list[Facts] = []
         refused: list[CaptureError] = []
-        for kind in (SymbolicWorld, PythonWorld):
-            if not found or any(c.relation == "==" for c in found[0].conditions):
-                try:
-                    found.append(walked(sizes, kind))
-                except CaptureError as error:
-                    refused.append(error)
-        if not found:
-            raise refused[0]
-        widest = min(found, key=_equations)
-        _demand_same(widest.program, walked(sizes, NumbersWorld).program)
-        return widest
+        while how.python != known:
+            known = set(how.python)
+            try:
+                found.append(walked(sizes, how))
+            except CaptureError as error:
+                refused.append(error)
+        for facts in sorted(found, key=_equations):
+            different = _different(facts.program, numbers.program)
+            if different is None:
+                return facts
+            refused.append(different)
+        raise refused[-1]
 
     def named(names: Mapping[str, str]) -> Dynamic:
         new = [evolve(d.symbol, name=names.get(d.symbol.name, d.symbol.name)) for d in dimensions]
@@ -272,16 +295,17 @@ def _equations(facts: Facts) -> int:
     return points + sum(condition.relation == "==" for condition in facts.conditions)
 
 
-def _demand_same(symbolic: Program, numbers: Program) -> None:
-    """Raise unless a walk on symbols has found what one on numbers finds at the examples."""
+def _different(symbolic: Program, numbers: Program) -> CaptureError | None:
+    """What to raise if a walk on symbols has not found what one on numbers finds."""
     for one, other in zip(symbolic.all_ops, numbers.all_ops, strict=True):
         if _told(one) != _told(other):
-            raise CaptureError(
+            return CaptureError(
                 f"{one.name} ({one.target}) does something else on symbolic sizes than on numbers: "
                 f"{', '.join(map(str, one.effects.results))} and "
                 f"{', '.join(map(str, other.effects.results))}. Load the program at the sizes you "
                 "need instead"
             )
+    return None
 
 
 def _told(op: Op) -> object:

@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError
+from passes.frontends.limits import Limits
 from passes.program import TensorType
 
 Copied = TypeVar("Copied")
@@ -148,6 +149,7 @@ class World:
             static_shapes=True,
         )
         self.device = device
+        self.limits = Limits(self.mode.shape_env)
         self.layouts: set[object] = set()  # symbols that are strides no size tells
         self._meta_bases: dict[int, torch.Tensor] = {}
         self._alive: list[object] = []
@@ -240,8 +242,8 @@ class World:
                 return nn.Parameter(fake, source.requires_grad)
             return fake.requires_grad_(source.requires_grad)
 
-    def surroundings(self) -> AbstractContextManager[object]:
-        """What a program is walked in besides the fake mode."""
+    def calling(self, target: object) -> AbstractContextManager[object]:
+        """What a node that calls something is executed in, besides the fake mode."""
         return nullcontext()
 
     def input(self, given: object, recorded: object) -> object:
@@ -301,6 +303,15 @@ class World:
         return env is not None and bool(
             env.unbacked_symint_counter or env.unbacked_symfloat_counter
         )
+
+    def most_bytes(self, tensor: torch.Tensor) -> int | None:
+        """What the bytes of a tensor's storage cannot exceed, where the data decides them."""
+        nbytes = storage_bytes(tensor)
+        if nbytes is None or known_int(nbytes) is not None:
+            return None
+        assert isinstance(nbytes, torch.SymInt)
+        most = self.limits.most(nbytes)
+        return None if most is None else most.constant
 
     def unknown_size(self) -> torch.SymInt:
         """A size that only the run decides."""

@@ -320,6 +320,13 @@ class TestErrors:
         with pytest.raises(ProgramError, match="dynamic_shapes"):
             passes.symbolic_memory(passes.load(nn.Linear(4, 4), torch.rand(2, 4)))
 
+    def test_a_training_step(self) -> None:
+        step = passes.load_training_step(
+            nn.Linear(4, 4), nn.MSELoss(), torch.optim.SGD, torch.rand(2, 4), torch.rand(2, 4)
+        )
+        with pytest.raises(ProgramError, match="recorded at one size"):
+            passes.symbolic_memory(step)
+
     BAD: Mapping[str, tuple[Callable[[SymbolicMemory], Any], str]] = {
         "unknown": (lambda m: m.at(rows=3, length=5), "'rows'.*batch.*x.shape"),
         "missing": (lambda m: m.at(batch=3), "no size for length"),
