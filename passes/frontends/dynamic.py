@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import sympy
@@ -36,8 +37,8 @@ from passes.symbolic.sizes import Size
 Load = Callable[[Callable[[torch.device | None], World], Callable[..., Walk]], Program]
 """Makes a program in a world, by a walk."""
 
-FARTHEST = 2**62
-"""A range that ends beyond has no end."""
+FARTHEST = 2**48
+"""No dimension is larger.  A range that ends beyond has no end."""
 
 
 @frozen(eq=False)
@@ -77,6 +78,7 @@ class SymbolicWorld(World):
         self._met: dict[int, bool] = {}  # storages, and whether they are a dynamic input's
         self.box: dict[str, Interval] = {}
         self._symbols: dict[object, Expression] = {}
+        self._by_name: dict[str, Expression] = {}
         self._examples = {d.expression: sympy.Integer(sizes[d.symbol.name]) for d in dimensions}
         for dimension in dimensions:
             name, high = dimension.symbol.name, dimension.symbol.high
@@ -85,14 +87,14 @@ class SymbolicWorld(World):
             if how.symbols:
                 made = env.create_symbol(size, ConstantSource(name), DimDynamic.DYNAMIC)
             self._symbols[dimension.expression] = made
+            self._by_name[name] = dimension.expression
             self.box[name] = (size, size)
             if isinstance(made, sympy.Symbol):
                 self.box[name] = (max(2, dimension.symbol.low), high)
                 names[made] = name
-                known = env.var_to_range[made]
-                env.var_to_range[made] = known & ValueRanges(
-                    self.box[name][0], known.upper if high is None else high
-                )
+                # Without an end, torch would not know that a slice of everything is one.
+                end = FARTHEST if high is None else high
+                env.var_to_range[made] = ValueRanges(self.box[name][0], end)
         self.reader = Reader(names, self.box)
         self.limits.names = names
 
@@ -132,6 +134,14 @@ class SymbolicWorld(World):
             )
         return made.requires_grad_(given.requires_grad)
 
+    def sized(self, name: str) -> int | torch.SymInt:
+        """The size that a symbol stands for."""
+        return self._size_of(self._by_name[name])
+
+    def beside(self) -> World:
+        env = self.mode.shape_env if self._how.symbols else None
+        return World(self.device, data_decides=False, env=env)
+
     def tensor(self, real: torch.Tensor) -> torch.Tensor:
         self._meet(real, dynamic=False)
         return super().tensor(real)
@@ -152,7 +162,9 @@ class SymbolicWorld(World):
         """A recorded size in this world."""
         if isinstance(size, int):
             return size
-        recorded = size.node.expr
+        return self._size_of(size.node.expr)
+
+    def _size_of(self, recorded: Expression) -> int | torch.SymInt:
         env = self.mode.shape_env
         assert env is not None
         here = sympy.sympify(recorded.xreplace(self._symbols))
@@ -245,10 +257,12 @@ def dynamic_of(
     """The dynamic dimensions of an exported program called with these flat inputs; None if
     it has none."""
     dimensions = dimensions_of(exported, inputs)
-    return _dynamic(dimensions, load) if dimensions else None
+    return dynamic_from(dimensions, load) if dimensions else None
 
 
-def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
+def dynamic_from(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
+    """Dimensions as a program has them, with the way to facts about them."""
+
     def walked(sizes: Mapping[str, int], how: How) -> Facts:
         walks: list[Walk] = []
 
@@ -284,7 +298,7 @@ def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
     def named(names: Mapping[str, str]) -> Dynamic:
         new = [evolve(d.symbol, name=names.get(d.symbol.name, d.symbol.name)) for d in dimensions]
         renamed = [Dimension(s, d.expression) for s, d in zip(new, dimensions, strict=True)]
-        return _dynamic(renamed, load)
+        return dynamic_from(renamed, load)
 
     return Dynamic(tuple(dimension.symbol for dimension in dimensions), find, named)
 
@@ -297,15 +311,19 @@ def _equations(facts: Facts) -> int:
 
 def _different(symbolic: Program, numbers: Program) -> CaptureError | None:
     """What to raise if a walk on symbols has not found what one on numbers finds."""
-    for one, other in zip(symbolic.all_ops, numbers.all_ops, strict=True):
-        if _told(one) != _told(other):
+    for one, other in zip_longest(symbolic.all_ops, numbers.all_ops):
+        if one is None or other is None or _told(one) != _told(other):
             return CaptureError(
-                f"{one.name} ({one.target}) does something else on symbolic sizes than on numbers: "
-                f"{', '.join(map(str, one.effects.results))} and "
-                f"{', '.join(map(str, other.effects.results))}. Load the program at the sizes you "
-                "need instead"
+                f"{_shown(one)} on symbolic sizes is {_shown(other)} on numbers. Load the program "
+                "at the sizes you need instead"
             )
     return None
+
+
+def _shown(op: Op | None) -> str:
+    if op is None:
+        return "the end of the program"
+    return f"{op.name} ({op.target}: {', '.join(map(str, op.effects.results))})"
 
 
 def _told(op: Op) -> object:

@@ -139,13 +139,18 @@ class World:
 
     `device` replaces the meta device of inputs, so that they meet the model's parameters
     on one device.  Sizes that the data decides are symbols, unless `data_decides` is off:
-    then an operator with such a result raises.
+    then an operator with such a result raises.  `env` are symbols of another world to share.
     """
 
-    def __init__(self, device: torch.device | None = None, data_decides: bool = True) -> None:
+    def __init__(
+        self,
+        device: torch.device | None = None,
+        data_decides: bool = True,
+        env: ShapeEnv | None = None,
+    ) -> None:
         self.mode = FakeTensorMode(
             allow_non_fake_inputs=False,
-            shape_env=Undeciding() if data_decides else None,
+            shape_env=env or (Undeciding() if data_decides else None),
             static_shapes=True,
         )
         self.device = device
@@ -166,6 +171,15 @@ class World:
         fake = self._from_meta(real) if real.is_meta or self.is_fake(real) else self._from(real)
         self._memo[id(real)] = fake
         return fake
+
+    def adopt(self, real: torch.Tensor, fake: torch.Tensor) -> None:
+        """Take a fake of this world for a real tensor."""
+        self._alive.append(real)
+        self._memo[id(real)] = fake
+
+    def beside(self) -> World:
+        """Another world, in which a program is recorded that is analysed in this one."""
+        return World(self.device, data_decides=False)
 
     def refuse(self, real: torch.Tensor) -> None:
         """Raise for a tensor that cannot be followed; else keep it alive."""

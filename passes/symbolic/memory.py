@@ -46,8 +46,9 @@ class SymbolicMemory:
         dynamic = program.dynamic
         if dynamic is None and any(op.phase == "backward" for op in program.all_ops):
             raise ProgramError(
-                f"{program.name} is a training step, which is recorded at one size: load a step at "
-                "each size in question, and take its memory"
+                f"{program.name} is a training step of fixed sizes. Load it with dynamic ones: "
+                "passes.load_training_step(..., "
+                'dynamic={"x": {0: "batch"}, "target": {0: "batch"}})'
             )
         if dynamic is None:
             raise ProgramError(

@@ -129,3 +129,94 @@ def test_every_size_is_as_its_run(build: Callable[[], Model]) -> None:
 @pytest.mark.parametrize("build", SLOW, ids=lambda build: build.__name__)
 def test_every_size_of_large_models_is_as_its_run(build: Callable[[], Model]) -> None:
     check(build)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.inner(x)
+        return (q @ q.transpose(1, 2)).softmax(-1) @ q
+
+
+def encoder_step() -> nn.Module:
+    return nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.1)
+
+
+def classifier() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64, 5),
+    )  # fmt: skip
+
+
+Inputs = Callable[[int, int], tuple[Tensor, Tensor]]
+
+STEPS: dict[str, tuple[Callable[[], nn.Module], nn.Module, Any, Inputs, dict[str, Any]]] = {
+    "a classifier by SGD": (
+        classifier,
+        nn.CrossEntropyLoss(),
+        torch.optim.SGD,
+        lambda batch, _: (torch.rand(batch, 3, 8, 8), torch.zeros(batch, dtype=torch.int64)),
+        {"input": {0: "batch"}, "target": {0: "batch"}},
+    ),
+    "attention by AdamW": (
+        Attention,
+        nn.MSELoss(),
+        torch.optim.AdamW,
+        lambda batch, length: (torch.rand(batch, length, 8), torch.rand(batch, length, 8)),
+        {"x": {0: "batch", 1: "length"}, "target": {0: "batch", 1: "length"}},
+    ),
+    "an encoder by Adam": (
+        encoder_step,
+        nn.MSELoss(),
+        torch.optim.Adam,
+        lambda batch, length: (torch.rand(batch, length, 8), torch.rand(batch, length, 8)),
+        {"src": {0: "batch", 1: "length"}, "target": {0: "batch", 1: "length"}},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "zero_grad"),
+    [
+        ("a classifier by SGD", "set_to_none"),
+        ("attention by AdamW", "never"),
+        pytest.param("an encoder by Adam", "set_to_none", marks=pytest.mark.slow),
+        pytest.param("an encoder by Adam", "never", marks=pytest.mark.slow),
+    ],
+)
+def test_a_training_step_of_every_size(name: str, zero_grad: Any) -> None:
+    """Loaded once with dynamic sizes, it is at each size the step loaded at that size."""
+    make, loss, optimizer, inputs, dynamic = STEPS[name]
+    model = make()
+    step = passes.load_training_step(
+        model, loss, optimizer, *inputs(3, 5), zero_grad=zero_grad, dynamic=dynamic
+    )
+    symbolic = passes.symbolic_memory(step)
+    assert not symbolic.conditions
+    for batch, length in ((3, 5), (9, 4), (1, 6)):
+        sizes = {"batch": batch, "length": length}
+        sizes = {symbol.name: sizes[symbol.name] for symbol in symbolic.symbols}
+        concrete = passes.memory(
+            passes.load_training_step(
+                model, loss, optimizer, *inputs(batch, length), zero_grad=zero_grad
+            )
+        )
+        case = symbolic.cases.of({name: (n, n) for name, n in sizes.items()})
+        assert case is not None
+        assert tuple(level.at(sizes) for level in case.timeline) == concrete.timeline
+        assert {role: n.at(sizes) for role, n in case.entry.items()} == concrete.entry_bytes
+    rest = {symbol.name: 4 for symbol in symbolic.symbols if symbol.name != "batch"}
+    found = symbolic.largest("batch", rest, budget=1_000_000)
+    assert found.value is not None
+    assert found.total_bytes is not None
+    assert found.next_bytes is not None
+    assert found.total_bytes <= 1_000_000 < found.next_bytes
+    at_most = passes.load_training_step(
+        model, loss, optimizer, *inputs(found.value, 4), zero_grad=zero_grad
+    )
+    memory = passes.memory(at_most)
+    assert memory.peak_bytes + sum(memory.entry_bytes.values()) == found.total_bytes
