@@ -138,7 +138,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q = self.inner(x)
-        return (q @ q.transpose(1, 2)).softmax(-1) @ q
+        result: Tensor = (q @ q.transpose(1, 2)).softmax(-1) @ q
+        return result
 
 
 def encoder_step() -> nn.Module:
