@@ -116,6 +116,7 @@ def load_training_step(
     targets: Sequence[object] | None = None,
     zero_grad: Literal["set_to_none", "to_zero", "never"] = "set_to_none",
     step: Literal["first", "later"] = "later",
+    dynamic: Mapping[str, Mapping[int, object]] | None = None,
     **keywords: object,
 ) -> Program:
     """The Program of one training step: forward, loss, backward, optimizer update.
@@ -129,13 +130,17 @@ def load_training_step(
     `"first"`, gradients and the optimizer's state do not exist before.  `keywords` go to
     the model.
 
+    `dynamic` names sizes of inputs that are not fixed, for `symbolic_memory`, by the model's
+    arguments and "target": `{"x": {0: "batch"}, "target": {0: "batch"}}`.  A name may be a
+    `torch.export.Dim`, which has a range.  The program itself is at the sizes given.
+
     Nothing is computed, and neither the model nor the optimizer is changed.  The graph
     takes and returns what `entry` and `kept` say, the loss first, and runs on real tensors.
 
     Raises `CaptureError` for a step that cannot be captured.
     """
     program: Program = _frontend("training").load_training_step(
-        model, loss, optimizer, inputs, keywords, targets, zero_grad, step
+        model, loss, optimizer, inputs, keywords, targets, zero_grad, step, dynamic or {}
     )
     return program
 

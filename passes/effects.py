@@ -13,10 +13,12 @@ class Fresh:
     """A new storage of `nbytes` bytes (None: not known before the run).
 
     `uninitialised`: it comes from an `empty*` and was not written in full in this op.
+    `most` is what `nbytes` cannot exceed where it is None (None: there is no such number).
     """
 
     nbytes: int | None
     uninitialised: bool = False
+    most: int | None = None
 
     def __str__(self) -> str:
         return "uninitialised" if self.uninitialised else "fresh"

@@ -7,8 +7,10 @@ from the program and have their own figures; the timeline and the peak are of wh
 program allocates.
 
 Temporaries inside one op are not counted.  Where the run decides which storage a value is
-(a branch, a loop), `uncertain.py` counts the most it can be.  Storages whose size only a
-run decides count as 0 bytes and are listed in `unsized`.
+(a branch, a loop), `uncertain.py` counts the most it can be.  So do storages whose size the
+data decides, `bounded`, where the op says how large they can get: the result of `nonzero` is
+as if no element were zero.  Where nothing says so they count as 0 bytes, and are listed in
+`unsized`.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ class Memory:
     """The answer, in bytes.  `Memory.of(program)`.
 
     `timeline[op.index]` is what is alive while that op runs; `peak_bytes` its maximum and
-    `peak_at` the first op that reaches it (None for a program without ops).  A gate in CI
-    should also demand that `unsized` and `program.assumed` are empty: what they list is not
-    in the figures, or was not observed.
+    `peak_at` the first op that reaches it (None for a program without ops).  With storages in
+    `bounded`, these are what no run exceeds.  A gate in CI should also demand that `unsized`
+    and `program.assumed` are empty: what they list is not in the figures, or was not observed.
     """
 
     program: Program
@@ -41,6 +43,7 @@ class Memory:
     timeline: tuple[int, ...]
     entry_bytes: Mapping[Role, int]
     unsized: tuple[Storage, ...]
+    bounded: tuple[Storage, ...] = ()
 
     @classmethod
     def of(cls, program: Program) -> Memory:
@@ -56,22 +59,29 @@ class Memory:
         held_again = any(op.region_flow and op.region_flow.again for op in program.all_ops)
         uncertain = Uncertain.of(liveness) if aliases.uncertain or held_again else None
         spans = uncertain.certain_spans if uncertain else liveness.spans
-        unsized = []
+        undecided = []
         for number, intervals in spans.items():
             if number not in made.owner:
-                nbytes = made.nbytes(number)
-                if nbytes is None:
-                    unsized.append(number)
-                elif nbytes:
+                nbytes = made.most(number)
+                if made.nbytes(number) is None:
+                    undecided.append(number)
+                if nbytes:
                     for start, stop in intervals:
                         levels[start] += nbytes
                         levels[stop + 1] -= nbytes
         timeline = list(accumulate(levels[:-1]))
         if uncertain:
-            unsized += uncertain.unsized
+            undecided += uncertain.unsized
             timeline = [known + uncertain.at(i) for i, known in enumerate(timeline)]
-        storages = tuple(map(made.storage, unsized))
-        return cls(program, liveness, tuple(timeline), _entry_bytes(made), storages)
+        storages = [made.storage(number) for number in undecided]
+        return cls(
+            program,
+            liveness,
+            tuple(timeline),
+            _entry_bytes(made),
+            unsized=tuple([storage for storage in storages if storage.most is None]),
+            bounded=tuple([storage for storage in storages if storage.most is not None]),
+        )
 
     def __repr__(self) -> str:
         return f"<Memory of {self.program.name}: peak {self.peak_bytes} bytes at {self.peak_at}>"
@@ -102,7 +112,7 @@ class Memory:
         """The storage classes that the program allocates and that are alive while `op`
         runs, largest first."""
         alive = [c for c in self.liveness.classes(op) if c.storage.role is None]
-        return tuple(sorted(alive, key=lambda c: (-(c.nbytes or 0), c.id)))
+        return tuple(sorted(alive, key=lambda c: (-(c.storage.most or 0), c.id)))
 
 
 def _entry_bytes(made: Allocations) -> Mapping[Role, int]:

@@ -35,7 +35,8 @@ class Storage:
     """One allocation: by an op, or there at entry.
 
     `nbytes` is its size (the largest it gets to, None if only a run decides); the shape
-    of a view of it does not tell.  `earlier`: it stands for the allocations of the same
+    of a view of it does not tell.  `most` is the same, or else a number that no run exceeds,
+    None if there is none either.  `earlier`: it stands for the allocations of the same
     op in all earlier iterations of a loop.
     """
 
@@ -44,6 +45,7 @@ class Storage:
     op: Op | None = None
     role: Role | None = None
     earlier: bool = False
+    most: int | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -166,6 +168,7 @@ class Allocations:
     entry: dict[int, int] = field(factory=dict, init=False)
     owner: dict[int, EntryValue] = field(factory=dict, init=False)
     _sizes: dict[int, int | None] = field(factory=dict, init=False)
+    _most: dict[int, int] = field(factory=dict, init=False)
     _made: dict[int, Storage] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -185,10 +188,18 @@ class Allocations:
                         number = value.index
                         allocated.append(number)
                         sizes[number] = fresh.nbytes
+                        if type(fresh) is Fresh and fresh.most is not None:
+                            self._most[number] = fresh.most
 
     def nbytes(self, number: int) -> int | None:
         """The size of a storage; None if only a run decides."""
         return self._sizes.get(number if number >= ANY else -2 - number)
+
+    def most(self, number: int) -> int | None:
+        """The size of a storage, or what it cannot exceed; None if neither is known."""
+        number = number if number >= ANY else -2 - number
+        known = self._sizes.get(number)
+        return self._most.get(number) if known is None else known
 
     def resize(self, number: int, nbytes: int | None) -> None:
         """A storage gets to a size; the largest counts, and one unknown is the unknown."""
@@ -197,6 +208,7 @@ class Allocations:
             before = self._sizes[number]
             known = before is not None and nbytes is not None
             self._sizes[number] = max(before or 0, nbytes or 0) if known else None
+            self._most.pop(number, None)
 
     @cached_property
     def definer(self) -> dict[int, Op]:
@@ -223,12 +235,14 @@ class Allocations:
     def _make(self, number: int) -> Storage:
         if number < 0:
             now = self.storage(-2 - number)
-            return Storage(f"{now.name} (earlier)", now.nbytes, now.op, earlier=True)
+            return Storage(f"{now.name} (earlier)", now.nbytes, now.op, earlier=True, most=now.most)
         entry = self.owner.get(number)
         if entry:
-            return Storage(entry.name, self.nbytes(number), None, entry.role)
+            nbytes = self.nbytes(number)
+            return Storage(entry.name, nbytes, None, entry.role, most=nbytes)
         value = self.program.values[number]
-        return Storage(value.name, self.nbytes(number), self.definer[number])
+        op, most = self.definer[number], self.most(number)
+        return Storage(value.name, self.nbytes(number), op, most=most)
 
     def storages(self, found: Iterable[int]) -> frozenset[Storage]:
         """The storages with the given numbers."""

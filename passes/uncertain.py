@@ -32,7 +32,7 @@ N = TypeVar("N")
 
 @frozen
 class Amounts(Generic[N]):
-    """Bytes of storages by number (None: not known), and what is done with bytes.
+    """The most bytes of storages by number (None: not known), and what is done with bytes.
 
     `again` is what an op's run holds of earlier iterations, of so many bytes of one.
     """
@@ -54,14 +54,14 @@ class Uncertain(Generic[N]):
     @staticmethod
     def of(liveness: Liveness) -> Uncertain[int]:
         """In plain numbers of bytes."""
-        nbytes = liveness.aliases.allocations.nbytes
+        most_of = liveness.aliases.allocations.most
         most = partial(max, default=0)
 
         def again(held: int, op: Op) -> int:
             count = op.region_flow.again if op.region_flow else 0
             return held * (count or 0)
 
-        return Uncertain(liveness, Amounts(nbytes, sum, most, min, again))
+        return Uncertain(liveness, Amounts(most_of, sum, most, min, again))
 
     @property
     def program(self) -> Program:

@@ -8,14 +8,15 @@ about which torch asks without a note, are no symbols but these numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import sympy
 import torch
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch.export import ExportedProgram
@@ -36,8 +37,8 @@ from passes.symbolic.sizes import Size
 Load = Callable[[Callable[[torch.device | None], World], Callable[..., Walk]], Program]
 """Makes a program in a world, by a walk."""
 
-FARTHEST = 2**62
-"""A range that ends beyond has no end."""
+FARTHEST = 2**48
+"""No dimension is larger.  A range that ends beyond has no end."""
 
 
 @frozen(eq=False)
@@ -48,6 +49,16 @@ class Dimension:
     expression: Expression
 
 
+@define(eq=False)
+class How:
+    """How to walk: on symbols or on numbers, and which operators to run as torch's
+    decompositions in Python.  Some kernels in C++ want numbers, and make a number of a symbol;
+    a walk adds the operators for which that happens."""
+
+    symbols: bool = True
+    python: set[object] = field(factory=set)
+
+
 class SymbolicWorld(World):
     """A fake world in which recorded symbols are symbols, with `sizes` as examples."""
 
@@ -55,36 +66,52 @@ class SymbolicWorld(World):
         self,
         dimensions: Sequence[Dimension],
         sizes: Mapping[str, int],
+        how: How,
         device: torch.device | None,
     ) -> None:
         super().__init__(device)
         env = self.mode.shape_env
         assert env is not None
+        self._how = how
+        self._bounded: set[int] = set()
         names: dict[object, str] = {}
         self._met: dict[int, bool] = {}  # storages, and whether they are a dynamic input's
         self.box: dict[str, Interval] = {}
         self._symbols: dict[object, Expression] = {}
+        self._by_name: dict[str, Expression] = {}
         self._examples = {d.expression: sympy.Integer(sizes[d.symbol.name]) for d in dimensions}
         for dimension in dimensions:
             name, high = dimension.symbol.name, dimension.symbol.high
             size = sizes[name]
-            made = self.symbol(name, size)
+            made: Expression = sympy.Integer(size)
+            if how.symbols:
+                made = env.create_symbol(size, ConstantSource(name), DimDynamic.DYNAMIC)
             self._symbols[dimension.expression] = made
+            self._by_name[name] = dimension.expression
             self.box[name] = (size, size)
             if isinstance(made, sympy.Symbol):
                 self.box[name] = (max(2, dimension.symbol.low), high)
                 names[made] = name
-                known = env.var_to_range[made]
-                env.var_to_range[made] = known & ValueRanges(
-                    self.box[name][0], known.upper if high is None else high
-                )
+                # Without an end, torch would not know that a slice of everything is one.
+                end = FARTHEST if high is None else high
+                env.var_to_range[made] = ValueRanges(self.box[name][0], end)
         self.reader = Reader(names, self.box)
+        self.limits.names = names
 
-    def symbol(self, name: str, size: int) -> Expression:
-        """A new symbol, or the number 0 or 1."""
+    @contextmanager
+    def calling(self, target: object) -> Iterator[None]:
         env = self.mode.shape_env
         assert env is not None
-        return env.create_symbol(size, ConstantSource(name), DimDynamic.DYNAMIC)
+        before = len(env.replacements)
+        in_python = target in self._how.python
+        try:
+            with enable_python_dispatcher() if in_python else nullcontext():
+                yield
+        except Exception:
+            self._how.python.add(target)
+            raise
+        if len(env.replacements) > before:
+            self._how.python.add(target)
 
     def input(self, given: object, recorded: object) -> object:
         """An input of the program: what was given, with the symbols that were recorded."""
@@ -107,6 +134,14 @@ class SymbolicWorld(World):
             )
         return made.requires_grad_(given.requires_grad)
 
+    def sized(self, name: str) -> int | torch.SymInt:
+        """The size that a symbol stands for."""
+        return self._size_of(self._by_name[name])
+
+    def beside(self) -> World:
+        env = self.mode.shape_env if self._how.symbols else None
+        return World(self.device, data_decides=False, env=env)
+
     def tensor(self, real: torch.Tensor) -> torch.Tensor:
         self._meet(real, dynamic=False)
         return super().tensor(real)
@@ -127,7 +162,9 @@ class SymbolicWorld(World):
         """A recorded size in this world."""
         if isinstance(size, int):
             return size
-        recorded = size.node.expr
+        return self._size_of(size.node.expr)
+
+    def _size_of(self, recorded: Expression) -> int | torch.SymInt:
         env = self.mode.shape_env
         assert env is not None
         here = sympy.sympify(recorded.xreplace(self._symbols))
@@ -158,7 +195,9 @@ class SymbolicWorld(World):
             if size is not None:
                 again[op.index] = size
         told = {condition.text: condition for condition in conditions}
-        return Facts(program, sizes, again, self.box, tuple(told.values()))
+        return Facts(
+            program, sizes, frozenset(self._bounded), again, self.box, tuple(told.values())
+        )
 
     def _add(
         self,
@@ -170,7 +209,14 @@ class SymbolicWorld(World):
         largest: Mapping[int, int | None],
     ) -> None:
         """The size of a storage, which is `nbytes` at the examples."""
-        if nbytes is None or number not in book.fakes:
+        if number not in book.fakes:
+            return
+        if nbytes is None:
+            begun = book.begun[book.storages[number]]
+            most = None if begun is None else self.limits.most(begun)
+            if most is not None and book.storages[number] not in largest:
+                sizes[number] = most
+                self._bounded.add(number)
             return
         identity = book.storages[number]
         fake = unwrapped(book.fakes[number])
@@ -192,20 +238,6 @@ class SymbolicWorld(World):
         )
 
 
-class NumbersWorld(SymbolicWorld):
-    """The same with numbers instead of symbols."""
-
-    def symbol(self, name: str, size: int) -> Expression:
-        return sympy.Integer(size)
-
-
-class PythonWorld(SymbolicWorld):
-    """The same with torch's decompositions in Python."""
-
-    def surroundings(self) -> AbstractContextManager[object]:
-        return enable_python_dispatcher()
-
-
 def _largest(ops: Iterable[Op], book: Book) -> dict[int, int | None]:
     """The most bytes that storages which ops resize get to, by identity."""
     found: dict[int, int | None] = {}
@@ -225,11 +257,13 @@ def dynamic_of(
     """The dynamic dimensions of an exported program called with these flat inputs; None if
     it has none."""
     dimensions = dimensions_of(exported, inputs)
-    return _dynamic(dimensions, load) if dimensions else None
+    return dynamic_from(dimensions, load) if dimensions else None
 
 
-def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
-    def walked(sizes: Mapping[str, int], kind: type[SymbolicWorld]) -> Facts:
+def dynamic_from(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
+    """Dimensions as a program has them, with the way to facts about them."""
+
+    def walked(sizes: Mapping[str, int], how: How) -> Facts:
         walks: list[Walk] = []
 
         # Any: the parameters are those of a walk.
@@ -237,31 +271,34 @@ def _dynamic(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
             walks.append(Walk(*args, **keywords))
             return walks[0]
 
-        program = load(partial(kind, dimensions, sizes), walk)
+        program = load(partial(SymbolicWorld, dimensions, sizes, how), walk)
         world = walks[0].book.world
         assert isinstance(world, SymbolicWorld)
         return world.facts(program, walks[0])
 
     def find(sizes: Mapping[str, int]) -> Facts:
-        # Kernels in C++ may want numbers where torch's in Python do not.
+        numbers = walked(sizes, How(symbols=False))
+        how = How()
+        known: set[object] | None = None
         found: list[Facts] = []
         refused: list[CaptureError] = []
-        for kind in (SymbolicWorld, PythonWorld):
-            if not found or any(c.relation == "==" for c in found[0].conditions):
-                try:
-                    found.append(walked(sizes, kind))
-                except CaptureError as error:
-                    refused.append(error)
-        if not found:
-            raise refused[0]
-        widest = min(found, key=_equations)
-        _demand_same(widest.program, walked(sizes, NumbersWorld).program)
-        return widest
+        while how.python != known:
+            known = set(how.python)
+            try:
+                found.append(walked(sizes, how))
+            except CaptureError as error:
+                refused.append(error)
+        for facts in sorted(found, key=_equations):
+            different = _different(facts.program, numbers.program)
+            if different is None:
+                return facts
+            refused.append(different)
+        raise refused[-1]
 
     def named(names: Mapping[str, str]) -> Dynamic:
         new = [evolve(d.symbol, name=names.get(d.symbol.name, d.symbol.name)) for d in dimensions]
         renamed = [Dimension(s, d.expression) for s, d in zip(new, dimensions, strict=True)]
-        return _dynamic(renamed, load)
+        return dynamic_from(renamed, load)
 
     return Dynamic(tuple(dimension.symbol for dimension in dimensions), find, named)
 
@@ -272,16 +309,21 @@ def _equations(facts: Facts) -> int:
     return points + sum(condition.relation == "==" for condition in facts.conditions)
 
 
-def _demand_same(symbolic: Program, numbers: Program) -> None:
-    """Raise unless a walk on symbols has found what one on numbers finds at the examples."""
-    for one, other in zip(symbolic.all_ops, numbers.all_ops, strict=True):
-        if _told(one) != _told(other):
-            raise CaptureError(
-                f"{one.name} ({one.target}) does something else on symbolic sizes than on numbers: "
-                f"{', '.join(map(str, one.effects.results))} and "
-                f"{', '.join(map(str, other.effects.results))}. Load the program at the sizes you "
-                "need instead"
+def _different(symbolic: Program, numbers: Program) -> CaptureError | None:
+    """What to raise if a walk on symbols has not found what one on numbers finds."""
+    for one, other in zip_longest(symbolic.all_ops, numbers.all_ops):
+        if one is None or other is None or _told(one) != _told(other):
+            return CaptureError(
+                f"{_shown(one)} on symbolic sizes is {_shown(other)} on numbers. Load the program "
+                "at the sizes you need instead"
             )
+    return None
+
+
+def _shown(op: Op | None) -> str:
+    if op is None:
+        return "the end of the program"
+    return f"{op.name} ({op.target}: {', '.join(map(str, op.effects.results))})"
 
 
 def _told(op: Op) -> object:

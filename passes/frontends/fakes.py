@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError
 from passes.frontends.kernels import FakeMode
+from passes.frontends.limits import Limits
 from passes.program import TensorType
 
 Copied = TypeVar("Copied")
@@ -142,16 +143,22 @@ class World:
 
     `device` replaces the meta device of inputs, so that they meet the model's parameters
     on one device.  Sizes that the data decides are symbols, unless `data_decides` is off:
-    then an operator with such a result raises.
+    then an operator with such a result raises.  `env` are symbols of another world to share.
     """
 
-    def __init__(self, device: torch.device | None = None, data_decides: bool = True) -> None:
+    def __init__(
+        self,
+        device: torch.device | None = None,
+        data_decides: bool = True,
+        env: ShapeEnv | None = None,
+    ) -> None:
         self.mode = FakeMode(
             allow_non_fake_inputs=False,
-            shape_env=Undeciding() if data_decides else None,
+            shape_env=env or (Undeciding() if data_decides else None),
             static_shapes=True,
         )
         self.device = device
+        self.limits = Limits(self.mode.shape_env)
         self.layouts: set[object] = set()  # symbols that are strides no size tells
         self._meta_bases: dict[int, torch.Tensor] = {}
         self._alive: list[object] = []
@@ -168,6 +175,15 @@ class World:
         fake = self._from_meta(real) if real.is_meta or self.is_fake(real) else self._from(real)
         self._memo[id(real)] = fake
         return fake
+
+    def adopt(self, real: torch.Tensor, fake: torch.Tensor) -> None:
+        """Take a fake of this world for a real tensor."""
+        self._alive.append(real)
+        self._memo[id(real)] = fake
+
+    def beside(self) -> World:
+        """Another world, in which a program is recorded that is analysed in this one."""
+        return World(self.device, data_decides=False)
 
     def refuse(self, real: torch.Tensor) -> None:
         """Raise for a tensor that cannot be followed; else keep it alive."""
@@ -244,8 +260,8 @@ class World:
                 return nn.Parameter(fake, source.requires_grad)
             return fake.requires_grad_(source.requires_grad)
 
-    def surroundings(self) -> AbstractContextManager[object]:
-        """What a program is walked in besides the fake mode."""
+    def calling(self, target: object) -> AbstractContextManager[object]:
+        """What a node that calls something is executed in, besides the fake mode."""
         return nullcontext()
 
     def input(self, given: object, recorded: object) -> object:
@@ -307,6 +323,15 @@ class World:
         return env is not None and bool(
             env.unbacked_symint_counter or env.unbacked_symfloat_counter
         )
+
+    def most_bytes(self, tensor: torch.Tensor) -> int | None:
+        """What the bytes of a tensor's storage cannot exceed, where the data decides them."""
+        nbytes = storage_bytes(tensor)
+        if nbytes is None or known_int(nbytes) is not None:
+            return None
+        assert isinstance(nbytes, torch.SymInt)
+        most = self.limits.most(nbytes)
+        return None if most is None else most.constant
 
     def unknown_size(self) -> torch.SymInt:
         """A size that only the run decides."""

@@ -12,9 +12,9 @@ Nothing here names an operator: what is true of one only is in `observe`, `decla
 
 from __future__ import annotations
 
-import contextlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -106,10 +106,9 @@ class Walk:
         known, self.ops = mark
         self.book.forget(known)
 
-    def surroundings(self) -> contextlib.AbstractContextManager[object]:
+    def surroundings(self) -> AbstractContextManager[object]:
         """What a graph is walked in."""
-        stack = contextlib.ExitStack()
-        stack.enter_context(self.book.world.surroundings())
+        stack = ExitStack()
         stack.enter_context(self.book.world.mode)
         stack.enter_context(self.observer)
         return stack
@@ -285,9 +284,10 @@ class Walk:
             ):
                 return assumed.part(self, node, path, env[source], args)  # type: ignore[index]  # as above
             return assumed.unobserved(self, node, path, env, operands)
+        world = self.book.world
         before = attributes_of(run) if isinstance(run, nn.Module) else {}
         try:
-            with self.choices if hides(node) else contextlib.nullcontext():
+            with world.calling(target), self.choices if hides(node) else nullcontext():
                 result, seen = self.observer.watch(lambda: run(*args, **kwargs))
         except CANNOT_RUN:
             return assumed.unobserved(self, node, path, env, operands)
@@ -301,12 +301,13 @@ class Walk:
                 f"while it runs, at node {node.name}; which tensor later calls see cannot be "
                 "followed. Write into the tensor (copy_), or return it and pass it in"
             )
+        world.limits.note(self.observer.calls)
         if isinstance(node.target, str) or not is_torchs(node.target):
             self.find_hidden(node)
         for tensor in seen.unlaid:
             unlay(tensor, self.book.world)
         result = given_out(node, env, result)
-        if self.book.world.is_symbolic:
+        if world.is_symbolic:
             guess = self.choices.answer(node, (args, kwargs), result)
             if guess is Answer.ANYTHING:
                 return assumed.opaque(self, node, path, operands, result)
@@ -373,6 +374,7 @@ class Walk:
             )
             resizes = tuple(self.resized({*written, *moved} & positions.keys(), positions))
 
+        world = self.book.world
         effects: list[ResultEffect] = []
         own: dict[int, int] = {}
 
@@ -385,7 +387,8 @@ class Walk:
                 effects.append(AliasOf(tuple(among_operands(identity))))
             else:
                 own[identity] = len(effects)
-                effects.append(Fresh(nbytes_of(leaf), identity in seen.unwritten))
+                most = world.most_bytes(leaf)
+                effects.append(Fresh(nbytes_of(leaf), identity in seen.unwritten, most))
             return self.book.value(name, leaf)
 
         name = "/".join((*path, node.name)) if path else node.name

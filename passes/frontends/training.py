@@ -28,12 +28,16 @@ from torch.optim import optimizer as optimizers
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
 from passes.frontends.capture import first_line, quiet, user_place
+from passes.frontends.dynamic import SymbolicWorld, dynamic_from
+from passes.frontends.dynamic_inputs import dynamic_inputs
 from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fx import Walk
 from passes.frontends.held import Held, Sources
 from passes.frontends.load import FROM_EXAMPLES, device_for
 from passes.frontends.recorder import Recorder
 from passes.frontends.whole import program_of
 from passes.program import Program, Role
+from passes.symbolic.dynamic import Dynamic
 
 ZeroGrad = Literal["set_to_none", "to_zero", "never"]
 WhichStep = Literal["first", "later"]
@@ -93,6 +97,7 @@ def load_training_step(
     targets: Sequence[object] | None,
     zero_grad: ZeroGrad,
     which: WhichStep = "later",
+    dynamic: Mapping[str, Mapping[int, object]] | None = None,
     device: torch.device | None = None,
 ) -> Program:
     """The Program of one training step.  See `passes.load_training_step`.
@@ -107,12 +112,67 @@ def load_training_step(
         raise CaptureError(f"step is 'first' or 'later', not {which!r}")
     if targets is None:
         inputs, targets = _split(loss, inputs)
-    roots = {"": model} | ({"loss.": loss} if isinstance(loss, nn.Module) else {})
-    tensors = [tensor for root in roots.values() for tensor in module_tensors(root).values()]
-    _refuse_hooks(roots)
+    wanted = Wanted(model, loss, optimizer, inputs, keywords, targets, zero_grad, which)
+    roots = wanted.roots.values()
+    tensors = [tensor for root in roots for tensor in module_tensors(root).values()]
+    _refuse_hooks(wanted.roots)
     device = device or device_for((inputs, keywords, targets), tensors)
+    named = {
+        name: real for _, name, real in held.of_caller(model, inputs, keywords, targets, _same)
+    }
+    dimensions, sized = dynamic_inputs(dynamic or {}, named)
 
-    world = World(device, data_decides=False)
+    def again(world: Callable[[torch.device | None], World], walk: Callable[..., Walk]) -> Program:
+        analysed = world(device)
+        assert isinstance(analysed, SymbolicWorld)
+        recording = analysed.beside()
+        for one in sized:
+            one.enter(recording, analysed)
+            one.enter(analysed, analysed)
+        return _captured(wanted, recording, analysed, walk)
+
+    found = dynamic_from(dimensions, again) if dimensions else None
+    analysed = World(device)
+    program = _captured(wanted, analysed.beside(), analysed, Walk, found)
+    _ = program.flow  # numbered once, here, for every analysis to come
+    return program
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+@define(eq=False)
+class Wanted:
+    """What a user gives for a training step."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: OptimizerLike
+    inputs: Sequence[object]
+    keywords: Mapping[str, object]
+    targets: Sequence[object]
+    zero_grad: ZeroGrad
+    which: WhichStep
+
+    @property
+    def roots(self) -> dict[str, nn.Module]:
+        """The modules of the step, with the prefixes of their names."""
+        loss = {"loss.": self.loss} if isinstance(self.loss, nn.Module) else {}
+        return {"": self.model} | loss
+
+
+def _captured(
+    wanted: Wanted,
+    world: World,
+    analysed: World,
+    walk: Callable[..., Walk],
+    dynamic: Dynamic | None = None,
+) -> Program:
+    """The step recorded in one world and analysed in another."""
+    model, optimizer, roots = wanted.model, wanted.optimizer, wanted.roots
+    inputs, keywords, targets = wanted.inputs, wanted.keywords, wanted.targets
+    tensors = [tensor for root in roots.values() for tensor in module_tensors(root).values()]
     sources = Sources(world)
     copies = {prefix: world.module(root) for prefix, root in roots.items()}
     found = [sources.held(*each) for each in held.of_modules(roots, sources.fake)]
@@ -122,12 +182,12 @@ def load_training_step(
     ]
     step = Step(
         model=copies[""],
-        loss=copies.get("loss.", loss),
+        loss=copies.get("loss.", wanted.loss),
         optimizer=None,
         args=world.value(list(inputs)),
         kwargs=world.value(dict(keywords)),
         targets=world.value(list(targets)),
-        zero_grad=zero_grad,
+        zero_grad=wanted.zero_grad,
     )
     leaves = [*found, *given]
     for leaf in leaves:
@@ -139,7 +199,7 @@ def load_training_step(
         earlier = Recorder(world)
         if isinstance(optimizer, Optimizer):
             step.optimizer = held.copied(optimizer, sources, tensors)
-        earlier.run(lambda: _prepare(step, earlier, optimizer, leaves, which))
+        earlier.run(lambda: _prepare(step, earlier, optimizer, leaves, wanted.which))
         for one in given:
             one.fake.grad = None  # inputs are new in each step
         found += [sources.held(*each) for each in held.gradients(leaves)]
@@ -150,7 +210,7 @@ def load_training_step(
         for prefix, root in copies.items():
             recorder.follow(root, prefix)
         recorder.run(lambda: step.run(recorder))
-        if which == "later" and step.lacks_state:
+        if wanted.which == "later" and step.lacks_state:
             earlier.run(lambda: step.update(earlier))
         state = [sources.held(*each) for each in held.state(step.optimizer, leaves)]
         state = [one for one in state if not recorder.is_known(one.fake)]
@@ -172,10 +232,9 @@ def load_training_step(
     ]
     assert step.result is not None
     graph = recorder.finished([step.result, *(one.fake for one in left)], type(model).__name__)
-    analysed = World(device)
     # What is recorded stands below autocast, which may be on around the caller.
     with torch._C._DisableAutocast():
-        program = program_of(
+        return program_of(
             graph,
             [(one.role, one.name, analysed.tensor(one.source)) for one in entries],
             analysed,
@@ -186,9 +245,9 @@ def load_training_step(
             phases=recorder.phases,
             held_by_python=recorder.alive.most,
             kept=[(number, one.role, one.name) for number, one in enumerate(left, 1)],
+            kind=walk,
+            dynamic=dynamic,
         )
-    _ = program.flow  # numbered once, here, for every analysis to come
-    return program
 
 
 def _split(loss: Loss, inputs: Sequence[object]) -> tuple[Sequence[object], Sequence[object]]:

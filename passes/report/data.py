@@ -54,9 +54,12 @@ def memory(result: Memory) -> dict[str, object]:
         "peak_at": None if op is None else _op(op),
         "alive_at_peak": []
         if op is None
-        else [{"id": c.id, "nbytes": c.nbytes} for c in result.alive_at(op)],
+        else [
+            {"id": c.id, "nbytes": c.nbytes, "most": c.storage.most} for c in result.alive_at(op)
+        ],
         "entry_bytes": {role.value: nbytes for role, nbytes in result.entry_bytes.items()},
         "timeline": list(result.timeline),
+        "bounded": [storage.name for storage in result.bounded],
         "unsized": [storage.name for storage in result.unsized],
         "temporaries_counted": False,
         "symbolic": None if result.program.dynamic is None else symbolic(result.program),
@@ -101,6 +104,7 @@ def symbolic(program: Program) -> dict[str, object]:
             "entry_bytes": {role.value: str(size) for role, size in found.entry.items()},
             "from": {name: low for name, (low, _) in found.main.facts.box.items()},
             "conditions": list(found.conditions),
+            "bounded": [storage.name for storage in found.bounded],
             "unsized": [storage.name for storage in found.unsized],
         }
     except CaptureError as error:

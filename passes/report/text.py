@@ -107,10 +107,10 @@ def memory(result: Memory) -> Iterator[str]:
     yield ""
     alive = result.alive_at(op)
     yield f"alive at the peak ({len(alive)} storage classes):"
-    rows = [(f"  {size(c.nbytes):>10}", c.id, _where(c.storage)) for c in alive[:TOLD_ALIVE]]
+    rows = [(f"  {size(c.storage.most):>10}", c.id, _where(c.storage)) for c in alive[:TOLD_ALIVE]]
     yield from table(rows, (12, 40, 60))
     if len(alive) > TOLD_ALIVE:
-        rest = sum(c.nbytes or 0 for c in alive[TOLD_ALIVE:])
+        rest = sum(c.storage.most or 0 for c in alive[TOLD_ALIVE:])
         yield f"  {size(rest):>10}  in {len(alive) - TOLD_ALIVE} more"
     yield ""
     yield f"timeline of {len(result.timeline)} ops, full height {size(result.peak_bytes)}:"
@@ -118,9 +118,13 @@ def memory(result: Memory) -> Iterator[str]:
     if program.dynamic is not None:
         yield from symbolic(program)
     yield "temporaries inside one op are not counted"
+    if result.bounded:
+        names = ", ".join(storage.name for storage in result.bounded[:5])
+        yield f"{len(result.bounded)} storages count as the most the data can make them: {names}"
     if result.unsized:
         names = ", ".join(storage.name for storage in result.unsized[:5])
-        yield f"warning: {len(result.unsized)} storages have a size only a run decides: {names}"
+        count = len(result.unsized)
+        yield f"warning: {count} storages count as 0 bytes, though only a run decides: {names}"
 
 
 def symbolic(program: Program) -> Iterator[str]:

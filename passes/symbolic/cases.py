@@ -98,6 +98,12 @@ class Case:
         return tuple(made.storage(number) for number in numbers if number >= 0)
 
     @cached_property
+    def bounded(self) -> tuple[Storage, ...]:
+        """Storages whose size the data decides; they count as the most they can be."""
+        made = Liveness.of(self.facts.program).aliases.allocations
+        return tuple(map(made.storage, sorted(self.facts.bounded)))
+
+    @cached_property
     def resident(self) -> Size:
         """Bytes of all that exists at entry."""
         return Size.sum(self.entry.values())
@@ -119,8 +125,8 @@ class Case:
 
     @property
     def names(self) -> list[str]:
-        """The names of storages without a size."""
-        return [storage.name for storage in self.unsized]
+        """The names of storages without a size, or without an exact one."""
+        return [storage.name for storage in (*self.unsized, *self.bounded)]
 
     @cached_property
     def levels(self) -> Mapping[Size, Op]:

@@ -90,13 +90,15 @@ class Facts:
     """A program and its storages as functions of symbols, wherever the conditions hold.
 
     `sizes` are bytes by the number of a storage that is there at entry or that an op
-    allocates; one that is missing has no known size.  `again` are numbers of iterations by
+    allocates; of those in `bounded` the data decides them, and these are the most they can be;
+    one that is missing has no known size.  `again` are numbers of iterations by
     the index of the loop's op, where they are not those of `RegionFlow.again`.  `box` has the
     sizes of the symbols that `program` is for: from 2 on, or a single one.
     """
 
     program: Program
     sizes: Mapping[int, Size]
+    bounded: frozenset[int]
     again: Mapping[int, Size]
     box: Box
     conditions: tuple[Condition, ...]

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from attrs import define, frozen
 
-from passes.errors import ProgramError
+from passes.errors import CaptureError, ProgramError
 from passes.symbolic.bounds import Box, Interval, bounds
 from passes.symbolic.envelope import halved
 from passes.symbolic.sizes import Size
@@ -71,7 +71,7 @@ class Search:
 
     def _end(self, low: int) -> int | None:
         """A size above which none is within the budget; None if all from some on are."""
-        start = low
+        start = max(low, 2)  # below are cases of their own
         while start < FARTHEST:
             totals = self._totals((start, None))
             if totals is not None:
@@ -86,15 +86,19 @@ class Search:
         )
 
     def _within(self, interval: Interval) -> int | None:
-        """The largest size in a finite interval that is within the budget."""
+        """The largest size in a finite interval that is within the budget.  A size of 0 or 1
+        at which the program cannot be loaded is not."""
         high = interval[1]
         assert high is not None
         totals = self._totals(interval)
         if totals is not None:
             if self._is_over(totals, interval):
                 return None
-            if self._at(high) <= self.budget:
+            nbytes = self._at(high)
+            if nbytes is not None and nbytes <= self.budget:
                 return high
+        if interval[0] == high:
+            return None  # there is no program of this size
         below, above = halved(interval)
         found = self._within(above)
         return self._within(below) if found is None else found
@@ -103,10 +107,21 @@ class Search:
         return {**{name: (size, size) for name, size in self.sizes.items()}, self.name: interval}
 
     def _totals(self, interval: Interval) -> tuple[Size, ...] | None:
-        return self.totals.totals(self._box(interval))
+        try:
+            return self.totals.totals(self._box(interval))
+        except CaptureError:
+            if interval[1] is None or interval[1] > 1:
+                raise
+            return None
 
-    def _at(self, size: int) -> int:
-        return self.totals.total_at({**self.sizes, self.name: size})
+    def _at(self, size: int) -> int | None:
+        """Bytes at a size; None at 0 or 1 if the program cannot be loaded there."""
+        try:
+            return self.totals.total_at({**self.sizes, self.name: size})
+        except CaptureError:
+            if size > 1:
+                raise
+            return None
 
     def _is_over(self, totals: tuple[Size, ...], interval: Interval) -> bool:
         """Whether no size in an interval is within the budget."""

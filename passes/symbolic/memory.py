@@ -27,9 +27,9 @@ from passes.symbolic.sizes import Size
 class SymbolicMemory:
     """The answer, in bytes.  `SymbolicMemory.of(program)`.
 
-    `symbols` are the dynamic dimensions.  `timeline`, `peak`, `entry` and `unsized` are of
-    the main case: of sizes from 2 on, as far as `conditions` hold.  `at` and `largest` answer
-    for all sizes in the symbols' ranges.
+    `symbols` are the dynamic dimensions.  `timeline`, `peak`, `entry`, `bounded` and `unsized`
+    are of the main case: of sizes from 2 on, as far as `conditions` hold.  `at` and `largest`
+    answer for all sizes in the symbols' ranges.
     """
 
     dynamic: Dynamic
@@ -44,6 +44,12 @@ class SymbolicMemory:
         dimensions, and for a place that is none.
         """
         dynamic = program.dynamic
+        if dynamic is None and any(op.phase == "backward" for op in program.all_ops):
+            raise ProgramError(
+                f"{program.name} is a training step of fixed sizes. Load it with dynamic ones: "
+                "passes.load_training_step(..., "
+                'dynamic={"x": {0: "batch"}, "target": {0: "batch"}})'
+            )
         if dynamic is None:
             raise ProgramError(
                 f"{program.name} has no dynamic dimensions. Export the model with "
@@ -103,6 +109,11 @@ class SymbolicMemory:
     def unsized(self) -> tuple[Storage, ...]:
         """Storages whose size only a run decides; they count as 0 bytes."""
         return self.main.unsized
+
+    @property
+    def bounded(self) -> tuple[Storage, ...]:
+        """Storages whose size the data decides; they count as the most they can be."""
+        return self.main.bounded
 
     def at(self, sizes: Mapping[str, int] | None = None, /, **more: int) -> PeakAt:
         """The peak where each symbol has the given size.
@@ -185,4 +196,9 @@ class SymbolicMemory:
             span += f", <= {high}" if high is not None and high != low else ""
             origin = "" if symbol.places == (symbol.name,) else f"  is {', '.join(symbol.places)}"
             found.append(f"  {symbol.name} {span}{origin}")
-        return [*found, *(f"  {condition}" for condition in self.conditions)]
+        found += [f"  {condition}" for condition in self.conditions]
+        for storages, much in ((self.bounded, "the most they can be"), (self.unsized, "0 bytes")):
+            if storages:
+                names = ", ".join(storage.name for storage in storages[:5])
+                found.append(f"{len(storages)} storages count as {much}, the data decides: {names}")
+        return found

@@ -8,7 +8,7 @@ Arithmetic is exact, on integers of any length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -138,6 +138,26 @@ class Size:
     def atoms(self) -> Iterator[Atom]:
         """Its symbols and applications, each as often as it stands there."""
         return (atom for monomial in self.terms for atom, _ in monomial)
+
+    def grows_with(self, names: Collection[str]) -> bool:
+        """Whether it certainly gets no smaller where symbols with these names get larger."""
+        return all(
+            number > 0 and all(isinstance(atom, str) for atom, _ in monomial)
+            for monomial, number in self.terms.items()
+            if not Size({monomial: number}).symbols.isdisjoint(names)
+        )
+
+    def replaced(self, sizes: Mapping[str, Size]) -> Size:
+        """It with sizes in place of symbols, none of which is in an application."""
+        terms = []
+        for monomial, number in self.terms.items():
+            term = Size.of(number)
+            for atom, power in monomial:
+                known = sizes.get(atom) if isinstance(atom, str) else None
+                factor = Size({((atom, 1),): 1}) if known is None else known
+                term = prod([factor] * power, start=term)
+            terms.append(term)
+        return Size.sum(terms)
 
     def at(self, values: Mapping[str, int]) -> int:
         """Its value where the symbols have these.  Raises `KeyError` for one without."""

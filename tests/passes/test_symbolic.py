@@ -320,6 +320,13 @@ class TestErrors:
         with pytest.raises(ProgramError, match="dynamic_shapes"):
             passes.symbolic_memory(passes.load(nn.Linear(4, 4), torch.rand(2, 4)))
 
+    def test_a_training_step(self) -> None:
+        step = passes.load_training_step(
+            nn.Linear(4, 4), nn.MSELoss(), torch.optim.SGD, torch.rand(2, 4), torch.rand(2, 4)
+        )
+        with pytest.raises(ProgramError, match="a training step of fixed sizes"):
+            passes.symbolic_memory(step)
+
     BAD: Mapping[str, tuple[Callable[[SymbolicMemory], Any], str]] = {
         "unknown": (lambda m: m.at(rows=3, length=5), "'rows'.*batch.*x.shape"),
         "missing": (lambda m: m.at(batch=3), "no size for length"),
@@ -364,3 +371,44 @@ class TestErrors:
         program = passes.load(exported(attention, 3, 5, 4, lengths=True))
         with pytest.raises(ProgramError, match="one name"):
             passes.symbolic_memory(program, names={"length": "x.shape[0]"})
+
+
+class TestInputsOfSteps:
+    @staticmethod
+    def load(dynamic: Any, x: Tensor | None = None, y: Tensor | None = None) -> passes.Program:
+        return passes.load_training_step(
+            nn.Linear(4, 4),
+            nn.MSELoss(),
+            torch.optim.SGD,
+            torch.rand(3, 4) if x is None else x,
+            torch.rand(3, 4) if y is None else y,
+            dynamic=dynamic,
+        )
+
+    def test_a_dim_has_a_range(self) -> None:
+        rows = Dim("rows", min=2, max=9)
+        (symbol,) = passes.symbolic_memory(
+            self.load({"input": {0: rows}, "target": {0: rows}})
+        ).symbols
+        assert (symbol.name, symbol.range, symbol.example) == ("rows", "2..9", 3)
+        assert symbol.places == ("input.shape[0]", "target.shape[0]")
+
+    BAD: Mapping[str, tuple[Any, str]] = {
+        "no such input": ({"x": {0: "rows"}}, "no such input; it has input, target"),
+        "no such dimension": ({"input": {2: "rows"}}, "has no dim 2"),
+        "one name for two sizes": ({"input": {0: "n", 1: "n"}}, "is 4, and input.shape.0., which"),
+    }
+
+    @pytest.mark.parametrize("name", BAD)
+    def test_what_cannot_be(self, name: str) -> None:
+        dynamic, message = self.BAD[name]
+        with pytest.raises(CaptureError, match=message):
+            self.load(dynamic)
+
+    def test_strides_and_storages_that_other_sizes_would_not_have(self) -> None:
+        dynamic = {"input": {0: "rows"}}
+        with pytest.raises(CaptureError, match="not contiguous"):
+            self.load(dynamic, torch.rand(4, 3).t())
+        both = torch.rand(6, 4)
+        with pytest.raises(CaptureError, match="shares its storage"):
+            self.load(dynamic, both[:3], both[3:])

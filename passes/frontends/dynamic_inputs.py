@@ -1,0 +1,94 @@
+"""Inputs of a training step whose sizes are symbols, as the user asks for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sympy
+import torch
+from attrs import frozen
+
+from passes.errors import CaptureError
+from passes.frontends.dynamic import FARTHEST, Dimension, SymbolicWorld
+from passes.frontends.fakes import World
+from passes.symbolic.dynamic import Symbol
+
+
+@frozen(eq=False)
+class DynamicInput:
+    """A tensor among the inputs, and the names of its dynamic dimensions."""
+
+    real: torch.Tensor
+    names: Mapping[int, str]
+
+    def enter(self, world: World, symbols: SymbolicWorld) -> None:
+        """Have a fake of the symbols' sizes in a world that shares them."""
+        shape = [
+            symbols.sized(self.names[place]) if place in self.names else size
+            for place, size in enumerate(self.real.shape)
+        ]
+        device = world.device if self.real.is_meta and world.device else self.real.device
+        with world.mode:
+            fake = torch.empty(shape, dtype=self.real.dtype, device=device)
+        world.adopt(self.real, fake.requires_grad_(self.real.requires_grad))
+
+
+# Any: a torch.export.Dim, which is a type of its own.
+def dynamic_inputs(
+    asked: Mapping[str, Mapping[int, Any]], given: Mapping[str, torch.Tensor]
+) -> tuple[list[Dimension], list[DynamicInput]]:
+    """The dimensions that a user asks for, and the inputs that have them.
+
+    `asked` has by input and number of the dimension a name, or a `torch.export.Dim`.  Sizes
+    are from 1 on: no step has nothing to learn from.
+    """
+    sizes: dict[str, int] = {}
+    places: dict[str, list[str]] = {}
+    ranges: dict[str, tuple[int, int | None]] = {}
+    inputs = []
+    for label, dimensions in asked.items():
+        real = given.get(label)
+        if real is None:
+            raise CaptureError(
+                f"dynamic={{{label!r}: ...}}: the step has no such input; it has {', '.join(given)}"
+            )
+        if not real.is_contiguous():
+            raise CaptureError(
+                f"input {label} is not contiguous, and how it is laid out at other sizes is not "
+                f"known: give {label}.contiguous()"
+            )
+        names = {}
+        for place, dim in dimensions.items():
+            if not -real.dim() <= place < real.dim():
+                raise CaptureError(f"input {label} of shape {tuple(real.shape)} has no dim {place}")
+            place %= real.dim()
+            name = names[place] = dim if isinstance(dim, str) else dim.__name__
+            size = real.shape[place]
+            if sizes.setdefault(name, size) != size:
+                raise CaptureError(
+                    f"{label}.shape[{place}] is {size}, and {places[name][0]}, which is {name!r} "
+                    f"too, is {sizes[name]}"
+                )
+            places.setdefault(name, []).append(f"{label}.shape[{place}]")
+            high = getattr(dim, "max", FARTHEST)
+            ranges.setdefault(
+                name, (max(1, getattr(dim, "min", 1)), int(high) if high < FARTHEST else None)
+            )
+        inputs.append(DynamicInput(real, names))
+    found = [
+        Dimension(Symbol(name, tuple(places[name]), *ranges[name], size), sympy.Symbol(name))
+        for name, size in sizes.items()
+    ]
+    _refuse_shared(inputs, list(given.values()))
+    return found, inputs
+
+
+def _refuse_shared(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]) -> None:
+    storages = [tensor.untyped_storage()._cdata for tensor in given]
+    for found in inputs:
+        if storages.count(found.real.untyped_storage()._cdata) > 1:
+            raise CaptureError(
+                f"an input with dynamic dimensions, of shape {tuple(found.real.shape)}, shares its "
+                "storage with another one, and what they share at other sizes is not known"
+            )
