@@ -181,7 +181,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "liveness": lambda: race_on_control_flow(installed(PEERS_OF_LIVENESS)),
     "variables": lambda: race_with_many_variables(installed(("mypyc",))),
     "author": lambda: authors_analysis(10_000),
-    "bytes": lambda: table_of_bytes(installed(PEERS_OF_LIVENESS), 10_000),
+    "bytes": lambda: table_of_bytes(installed(PEERS_OF_LIVENESS), 1_000),
 }
 
 

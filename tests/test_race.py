@@ -13,7 +13,16 @@ import pytest
 from bench import control, straight
 from bench.measure import Posed, bytes_of, race
 from bench.peers import mlir
-from bench.race import PEERS_OF_LIVENESS, PEERS_ON_LINES, installed, report
+from bench.race import (
+    PEERS_OF_LIVENESS,
+    PEERS_ON_LINES,
+    bits_of_sparse_sets,
+    installed,
+    main,
+    race_on_control_flow,
+    race_with_many_variables,
+    report,
+)
 
 PROGRAMS = {
     **{kind: control.dense(kind, 60) for kind in control.KINDS},
@@ -183,3 +192,34 @@ def test_an_authors_calls_are_those_that_solving_makes() -> None:
     assert len(problem.transfers) > sum(len(block.assigns) + 1 for block in program.blocks)
     assert len(problem.joins) > problem.visits - len(program.blocks)
     control.replay(problem.transfers)
+
+
+def test_who_is_slow_is_not_run_at_larger_sizes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.race.SIZES", (60, 120))
+    monkeypatch.setattr("bench.race.REPEATS", {60: 1, 120: 1})
+    monkeypatch.setattr("bench.race.PATIENCE", 0)
+    race_on_control_flow(installed(["mypyc"]))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(control.KINDS)
+    for small, large in zip(lines[::2], lines[1::2], strict=True):
+        assert "mypyc" in small
+        assert "too slow" not in small
+        assert large.endswith("not run, as too slow: mypyc")
+
+
+def test_sets_that_do_not_fit_are_not_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.race.SIZES", (60, 120))
+    monkeypatch.setattr("bench.race.REPEATS", {60: 1, 120: 1})
+    monkeypatch.setattr("bench.race.ROOM", bits_of_sparse_sets(control.sparse("chain", 120)))
+    race_with_many_variables({})
+    for line in capsys.readouterr().out.splitlines():
+        assert ("Bits not run" in line) == ("360 variables" in line)
+
+
+def test_a_part_that_is_not_there() -> None:
+    with pytest.raises(SystemExit, match="no part of the race is called speed; there are lines"):
+        main(["speed"])
