@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from math import prod
 from typing import Any
 
 import torch
@@ -26,23 +25,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from passes.frontends.fakes import (
     known_int,
     nbytes_of,
-    storage_bytes,
     storage_of,
     tensors_in,
-    type_of,
 )
+from passes.frontends.large import truly_large
 from passes.frontends.layouts import laid_out
 from passes.frontends.schema import (
-    BEGINS_AS_ARGUMENT,
-    CLONES_STORAGE,
     COPIES_IN_TRUTH,
-    ONE_MORE_IN_TRUTH,
     OVERWRITERS,
-    REDUCES_IN_PLACE,
     RETURNS_IF_EMPTY,
     signature,
 )
-from passes.frontends.views import UNANNOTATED, repeats
+from passes.frontends.views import UNANNOTATED
 
 
 @define(eq=False)
@@ -118,11 +112,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]
         elif about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
-        elif about.name in _LARGER_IN_TRUTH:
-            result = _grown_to_truth(about.name, args, result)
-        elif about.name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
-            more = ONE_MORE_IN_TRUTH[about.name]
-            result = tuple(_grown_by_one(t) if n in more else t for n, t in enumerate(result))
+        else:
+            result = truly_large(about.name, args, result)
         # Some kernels give a resized `out=` the strides of their operands, and fakes do not.
         resized = [t for t, shape in before if t.shape != shape and t.dim() > 1]
         doubtful = resized and not all(t.is_contiguous() for t in tensors_in(args))
@@ -152,43 +143,6 @@ def _as_copies(result: object, args: Sequence[object]) -> object:
     if isinstance(result, tuple):
         return tuple(_as_copies(part, args) for part in result)
     return result
-
-
-_LARGER_IN_TRUTH = CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT
-
-
-def _grown_to_truth(name: str, args: Sequence[object], result: object) -> object:
-    """A fake result with the storage size that the real kernel gives it."""
-    first = args[0]
-    if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
-        return result
-    if name in CLONES_STORAGE:
-        return result if repeats(type_of(first)) else _grown(result, storage_bytes(first))
-    if name in BEGINS_AS_ARGUMENT:
-        return _grown(result, first.numel() * first.element_size())
-    if result.dim() == 0:
-        shapes = [tensor.shape for tensor in tensors_in(list(args[:2]))]
-        size = prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]  # torch's own
-        return _grown(result, size * result.element_size())
-    return result
-
-
-def _grown_by_one(tensor: torch.Tensor) -> torch.Tensor:
-    nbytes = storage_bytes(tensor)
-    return _grown(tensor, nbytes + tensor.element_size()) if nbytes else tensor
-
-
-def _grown(tensor: torch.Tensor, nbytes: int | torch.SymInt | None) -> torch.Tensor:
-    """A fake tensor on a storage of at least this many bytes, if the number is known."""
-    before = storage_bytes(tensor)
-    if nbytes is None or known_int(nbytes) is None or (before and nbytes <= before):
-        return tensor
-    if isinstance(nbytes, int):
-        tensor.untyped_storage().resize_(nbytes)
-        return tensor
-    # No storage is resized to a symbol.
-    whole = torch.empty(nbytes // tensor.itemsize, dtype=tensor.dtype, device=tensor.device)
-    return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
 def hidden_state(calls: Sequence[Call]) -> list[torch.Tensor]:

@@ -38,6 +38,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from passes.errors import CaptureError
 from passes.frontends.alive import Alive
 from passes.frontends.fakes import Undeciding, World, tensors_in
+from passes.frontends.large import truly_large
 from passes.frontends.layouts import laid_out
 from passes.frontends.nodes import CANNOT_RUN
 from passes.frontends.undecided import SYMBOLS
@@ -180,7 +181,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         else:
             args, kwargs = _mapped(self.fake, (args, kwargs))
         try:
-            result = laid_out(func, args, func(*args, **kwargs))
+            name = func._schema.name.rpartition("::")[2]
+            result = truly_large(name, args, laid_out(func, args, func(*args, **kwargs)))
         except CANNOT_RUN as error:
             if func is not torch.ops.aten._local_scalar_dense.default:
                 raise CaptureError(

@@ -1,0 +1,59 @@
+"""Where real kernels give results more bytes than fake ones do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+
+from passes.frontends.fakes import known_int, storage_bytes, tensors_in, type_of
+from passes.frontends.schema import (
+    BEGINS_AS_ARGUMENT,
+    CLONES_STORAGE,
+    ONE_MORE_IN_TRUTH,
+    REDUCES_IN_PLACE,
+)
+from passes.frontends.views import repeats
+
+_LARGER_IN_TRUTH = CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT
+
+
+def truly_large(name: str, args: Sequence[object], result: object) -> object:
+    """The fake result of the operator `name`, with the storage sizes that its real kernel
+    gives it."""
+    if name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
+        more = ONE_MORE_IN_TRUTH[name]
+        return tuple(_grown_by_one(t) if n in more else t for n, t in enumerate(result))
+    if name not in _LARGER_IN_TRUTH:
+        return result
+    first = args[0]
+    if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
+        return result
+    if name in CLONES_STORAGE:
+        return result if repeats(type_of(first)) else _grown(result, storage_bytes(first))
+    if name in BEGINS_AS_ARGUMENT:
+        return _grown(result, first.numel() * first.element_size())
+    if result.dim() == 0:
+        shapes = [tensor.shape for tensor in tensors_in(list(args[:2]))]
+        size = prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]  # torch's own
+        return _grown(result, size * result.element_size())
+    return result
+
+
+def _grown_by_one(tensor: torch.Tensor) -> torch.Tensor:
+    nbytes = storage_bytes(tensor)
+    return _grown(tensor, nbytes + tensor.element_size()) if nbytes else tensor
+
+
+def _grown(tensor: torch.Tensor, nbytes: int | torch.SymInt | None) -> torch.Tensor:
+    """A fake tensor on a storage of at least this many bytes, if the number is known."""
+    before = storage_bytes(tensor)
+    if nbytes is None or known_int(nbytes) is None or (before and nbytes <= before):
+        return tensor
+    if isinstance(nbytes, int):
+        tensor.untyped_storage().resize_(nbytes)
+        return tensor
+    # No storage is resized to a symbol.
+    whole = torch.empty(nbytes // tensor.itemsize, dtype=tensor.dtype, device=tensor.device)
+    return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
