@@ -13,11 +13,9 @@ from tests.oracle.steps import STEPS
 from tests.oracle.test_steps import _real_tensors, _seeded, _step
 
 QUICK = {
-    "unet_exported", "tied_traced",
-    "recurrent_traced", "cnn_train_decomposed", "chunks_traced", "methods_traced",
+    "unet_traced", "tied_traced", "recurrent_traced", "chunks_traced", "methods_traced",
     "strided_traced", "slices_traced", "custom_exported", "normalizer_compiled", "aot_backward",
-    "functional_exported", "contexts_exported", "while_loop_exported", "kv_cache_exported",
-    "maybe_views_decomposed",
+    "functional_exported", "contexts_exported", "maybe_views_decomposed",
 }  # fmt: skip
 
 QUICK_STEPS = {"cnn_accumulating", "messages"}

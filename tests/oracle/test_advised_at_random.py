@@ -15,7 +15,7 @@ import passes
 from tests.oracle.advised import check
 
 SIDE = 8
-FEW, MANY = range(40), range(40, 1000)
+FEW, MANY = range(30), range(30, 1000)
 
 FRESH: list[tuple[Any, int]] = [
     (torch.matmul, 2), (torch.add, 2), (torch.mul, 2), (torch.relu, 1), (torch.exp, 1),

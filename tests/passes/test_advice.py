@@ -247,6 +247,17 @@ class TestFreeEarlier:
         found = of(Kind.FREE_EARLIER, last, X, SMALL)
         assert not any(s.text.startswith("copy") for s in found)
 
+    def test_not_views_of_which_one_is_written(self) -> None:
+        def last(x: Tensor, w: Tensor) -> Tensor:
+            y = x @ x
+            one, other = y[-1], y[-1:]
+            z = torch.cat([x, x]) @ w
+            other.zero_()
+            return z + one.sum()
+
+        found = of(Kind.FREE_EARLIER, last, X, SMALL)
+        assert not any(s.text.startswith("copy") for s in found)
+
     def test_not_two_results_that_share(self) -> None:
         def last(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             y = x @ x
