@@ -16,37 +16,26 @@ from typing import Any
 
 import sympy
 import torch
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import DimDynamic
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from passes.errors import CaptureError
 from passes.frontends.book import Book
+from passes.frontends.dimensions import FARTHEST, Dimension, dimensions_of
 from passes.frontends.fakes import World, known_int, storage_bytes, storage_of, unwrapped
 from passes.frontends.fx import Walk
 from passes.frontends.symbols import Expression, Reader
 from passes.program import Fresh, OneOf, Op, Program, Unknown
 from passes.symbolic.bounds import Interval
-from passes.symbolic.dynamic import Dynamic, Facts, Symbol
+from passes.symbolic.dynamic import Dynamic, Facts
 from passes.symbolic.sizes import Size
 
 Load = Callable[[Callable[[torch.device | None], World], Callable[..., Walk]], Program]
 """Makes a program in a world, by a walk."""
-
-FARTHEST = 2**48
-"""No dimension is larger.  A range that ends beyond has no end."""
-
-
-@frozen(eq=False)
-class Dimension:
-    """A symbol, and what torch calls it."""
-
-    symbol: Symbol
-    expression: Expression
 
 
 @define(eq=False)
@@ -250,12 +239,10 @@ def _largest(ops: Iterable[Op], book: Book) -> dict[int, int | None]:
 
 
 def dynamic_of(
-    exported: ExportedProgram,
-    inputs: Sequence[object],
-    load: Load,
+    exported: ExportedProgram, inputs: Sequence[object] | None, load: Load
 ) -> Dynamic | None:
-    """The dynamic dimensions of an exported program called with these flat inputs; None if
-    it has none."""
+    """The dynamic dimensions of an exported program called with these flat inputs, or else
+    with the recorded ones; None if it has none."""
     dimensions = dimensions_of(exported, inputs)
     return dynamic_from(dimensions, load) if dimensions else None
 
@@ -330,59 +317,3 @@ def _told(op: Op) -> object:
     """What an op does to memory."""
     results = op.effects.results
     return op.name, [r.nbytes if isinstance(r, Fresh) else r for r in results], op.effects.resizes
-
-
-def dimensions_of(exported: ExportedProgram, inputs: Sequence[object]) -> list[Dimension]:
-    """The dynamic dimensions of an exported program, called with these flat inputs."""
-    places: dict[Expression, list[str]] = {}
-    examples: dict[Expression, int] = {}
-    derived: dict[Expression, list[str]] = {}
-    names: dict[Expression, str] = {}
-    given = iter(inputs)
-    placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
-    for node, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True):
-        if spec.kind is not InputKind.USER_INPUT:
-            continue
-        real, recorded = next(given), node.meta.get("val")
-        for place, size, example in _sizes(node.name, recorded, real):
-            expression = size.node.expr
-            if expression.is_Symbol:
-                places.setdefault(expression, []).append(place)
-                examples.setdefault(expression, example)
-                names |= _named(size)
-            else:
-                for symbol in expression.free_symbols:
-                    derived.setdefault(symbol, []).append(f"{place} = {expression}")
-                    examples.setdefault(symbol, int(size.node.shape_env.size_hint(symbol)))
-    found = []
-    for expression, example in examples.items():
-        name = names.get(expression) or next(iter(places.get(expression, [str(expression)])))
-        said = exported.range_constraints.get(expression)
-        low, high = (0, None) if said is None else (int(said.lower), _end(said.upper))
-        where = (*places.get(expression, ()), *derived.get(expression, ()))
-        found.append(Dimension(Symbol(name, where, low, high, example), expression))
-    return found
-
-
-# Any: an input of any kind.
-def _sizes(label: str, recorded: object, real: object) -> Iterable[tuple[str, torch.SymInt, int]]:
-    """The symbolic sizes of an input: where, which, and its value in the example."""
-    found: list[tuple[str, object, Any]] = [(label, recorded, real)]
-    if isinstance(recorded, torch.Tensor) and isinstance(real, torch.Tensor):
-        pairs = enumerate(zip(recorded.shape, real.shape, strict=True))
-        found = [(f"{label}.shape[{number}]", size, known) for number, (size, known) in pairs]
-    for place, size, known in found:
-        example = known_int(known)
-        if isinstance(size, torch.SymInt) and example is not None:
-            yield place, size, example
-
-
-def _named(size: torch.SymInt) -> dict[Expression, str]:
-    """What the user called the dimension, if this program still knows."""
-    env = size.node.shape_env
-    names = getattr(env, "source_name_to_debug_name", {})
-    return {symbol: names[s] for s, symbol in env.source_to_var.items() if s in names}
-
-
-def _end(upper: Expression) -> int | None:
-    return int(upper) if upper.is_Integer and upper < FARTHEST else None

@@ -10,7 +10,8 @@ import torch
 from attrs import frozen
 
 from passes.errors import CaptureError
-from passes.frontends.dynamic import FARTHEST, Dimension, SymbolicWorld
+from passes.frontends.dimensions import FARTHEST, Dimension
+from passes.frontends.dynamic import SymbolicWorld
 from passes.frontends.fakes import World
 from passes.symbolic.dynamic import Symbol
 

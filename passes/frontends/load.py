@@ -29,6 +29,7 @@ from passes.errors import CaptureError, TrustError
 from passes.frontends.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.declaring import DeclaredWalk, RecordedWorld
+from passes.frontends.dimensions import symbolic_sizes
 from passes.frontends.dynamic import dynamic_of
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
 from passes.frontends.fakes import World, module_tensors
@@ -186,22 +187,13 @@ def _from_exported(
         label = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target or node.name)
         inputs.append((_ROLES[spec.kind], label, world.input(real, node.meta.get("val"))))
     sizes = [
-        size
+        f"{place} = {size}"
         for node, (_, label, value) in zip(placeholders, inputs, strict=True)
-        for size in _dynamic_sizes(label, node.meta.get("val"), value)
+        for place, _, size in symbolic_sizes(label, node.meta.get("val"), value)
     ]
     if sizes:
         source = "the example inputs" if given is not None else "the sizes it was exported with"
         notes.append(f"dynamic dimensions are taken at {source}: {', '.join(sizes)}")
-    flat = (
-        given
-        if given is not None
-        else [
-            node.meta.get("val")
-            for node, spec in zip(placeholders, signature.input_specs, strict=True)
-            if spec.kind is InputKind.USER_INPUT
-        ]
-    )
 
     def again(world: Callable[[torch.device | None], World], walk: Callable[..., Walk]) -> Program:
         return _from_exported(exported, args, kwargs, capture, name, Way(world, walk))
@@ -223,7 +215,7 @@ def _from_exported(
         phases=_phases(exported),
         kept=list(_kept(exported)),
         kind=way.walk,
-        dynamic=dynamic_of(exported, flat, again),
+        dynamic=dynamic_of(exported, given, again),
     )
 
 
@@ -289,17 +281,6 @@ def _check_input(name: str, given: object, recorded: object) -> None:
             f"input {name} is {given.dtype} of shape {tuple(given.shape)}; the program was "
             f"captured for {recorded.dtype} of shape {tuple(recorded.shape)}"
         )
-
-
-def _dynamic_sizes(label: str, recorded: object, value: object) -> Iterator[str]:
-    """The sizes taken for what was recorded as symbols, such as `x.shape[0] = 4`."""
-    if isinstance(recorded, torch.SymInt):
-        yield f"{label} = {value}"
-    if isinstance(recorded, torch.Tensor) and isinstance(value, torch.Tensor):
-        wanted = list[object](recorded.shape)
-        for number, size in enumerate(value.shape):
-            if not isinstance(wanted[number], int):
-                yield f"{label}.shape[{number}] = {size}"
 
 
 def from_graph(

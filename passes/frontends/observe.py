@@ -202,8 +202,12 @@ def covers_storage(tensor: torch.Tensor) -> bool:
     if size is None or size != nbytes_of(tensor):
         return False
     # As many bytes as the storage has, so it covers it unless elements overlap.
+    layout = [*tensor.stride(), *tensor.shape]
+    known = [size for size in map(known_int, layout) if size is not None]
+    if len(known) != len(layout):
+        return False
     expected = 1
-    for step, length in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+    for step, length in sorted(zip(known[: tensor.dim()], known[tensor.dim() :], strict=True)):
         if length != 1:
             if step != expected:
                 return False
