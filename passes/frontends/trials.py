@@ -65,10 +65,10 @@ class Trials:
         What else uses that storage is for the caller to know.
         """
         node = op.node
-        if not isinstance(node, fx.Node) or len(op.results) != 1 or value.type is None:
+        if not isinstance(node, fx.Node) or len(op.results) != 1:
             return None
         wanted = op.results[0].type
-        if wanted is None or _layout(value.type) != _layout(wanted):
+        if wanted is None:
             return None
         given = [argument for argument in node.args[:2] if isinstance(argument, fx.Node)]
         own = [argument for argument in given if self._values(op, node, argument) == (value,)]
