@@ -357,10 +357,22 @@ def _bytes_after(operand: Operand, found: TensorType | None) -> int | None:
     size = itemsize(found.dtype)
     offset = operand.type.offset
     if offset == 0 and not covers(operand.type, operand.nbytes, size):
-        least, before = extent(evolve(found, offset=0), size), extent(operand.type, size)
+        least, before = _reach(found), _reach(operand.type)
         fits = least is not None and before is not None and least <= before
         return operand.nbytes if fits else None
     return fresh_bytes(evolve(found, offset=offset))
+
+
+def _reach(tensor: TensorType) -> int | None:
+    """Elements from a tensor's first to its last."""
+    reach = 1
+    for length, step in zip(tensor.shape, tensor.stride, strict=True):
+        if length is None or step is None:
+            return None
+        if length == 0:
+            return 0
+        reach += (length - 1) * step
+    return reach
 
 
 def fresh_bytes(found: TensorType | None) -> int | None:

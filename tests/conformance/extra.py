@@ -177,6 +177,7 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
         lambda x: _normed(x.t()).t().reshape(-1),
         (X,),
     ),
+    ("empty", lambda x: torch.empty(4, 6, out=x.tensor_split(2, 1)[1]), (X,)),
     ("_to_cpu", lambda x: aten._to_cpu.default([x]), (X,)),
     ("data", lambda x: aten.data.default(x), (X,)),
     ("flatten_dense_tensors", lambda x: aten.flatten_dense_tensors.default([x]), (X,)),
