@@ -98,9 +98,10 @@ class Bits(Lattice[int]):
     The cost of a set is that of its largest element, not of how many it has: a byte for
     eight, and about 15 ns a join for each thousand.  So what decides between this and
     `Powerset` is density.  Sets with more than one in 500 of the numbers below their
-    largest are smaller and faster here, a hundred times for dense ones; sparser ones are
-    better off as a `Powerset`, ten times at one in 10,000.  Up to a thousand numbers it
-    does not matter how sparse they are.  Ints are invisible to the garbage collector.
+    largest are faster here, a hundred times for dense ones, and with more than one in 200
+    smaller; sparser ones are better off as a `Powerset`, ten times at one in 10,000.  Up to
+    a thousand numbers it does not matter how sparse they are.  Ints are invisible to the
+    garbage collector.
 
     `size` is needed only for `top`.
     """

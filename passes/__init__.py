@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from passes.advice.suggest import Advice, Suggestion, advise
 from passes.alias import Aliases
 from passes.breakdown import Breakdown, Category
+from passes.budget import parse_budget
 from passes.cuda import CudaMemory
 from passes.errors import BudgetError, CaptureError, PlanError, ProgramError, TrustError
-from passes.fit import Fit, parse_budget
+from passes.fit import Fit
 from passes.holding import Use, WhyAlive
 from passes.liveness import LiveAtExit, Liveness, LiveRange
 from passes.memory import Memory

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 import passes
-from passes.fit import parse_budget
+from passes.budget import parse_budget
 from passes.named import A_FACTORY, A_LOSS, called, function_named, is_file
 from passes.program import Program
 

@@ -8,21 +8,18 @@ after its last use; `passes.cuda_memory` adds what an allocator of a GPU adds.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from attrs import define
 
 from passes.breakdown import Category, Holding
+from passes.budget import parse_budget
 from passes.errors import BudgetError
 from passes.memory import Memory
 from passes.printing import place, size
 from passes.program import Op, Program
 
-_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
-_UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgt", 1)}
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*((?:[kmgt]i?)?)b\s*", re.IGNORECASE)
 TOLD = 5
 
 
@@ -143,27 +140,3 @@ class Fit:
         if assumed:
             names = ", ".join(f"{op.name} ({op.target})" for op in assumed[:TOLD])
             yield f"  warning: {len(assumed)} ops were not observed, effects assumed: {names}"
-
-
-def parse_budget(budget: str | int) -> int:
-    """A budget in bytes: an int is bytes, a text has a unit, such as `"24 GiB"` or `"24GB"`.
-
-    KiB, MiB, GiB and TiB are powers of 1024, kB, MB, GB and TB of 1000.  Raises `BudgetError`
-    for what is no positive amount of bytes.
-    """
-    if isinstance(budget, int) and not isinstance(budget, bool):
-        nbytes = budget
-    else:
-        found = _AMOUNT.fullmatch(budget) if isinstance(budget, str) else None
-        if found is None:
-            raise BudgetError(
-                f"the budget {budget!r} is no amount of memory: give a number with a unit, such as "
-                "'24 GiB', '24GB' or '512 MiB', or a number of bytes as an int"
-            )
-        amount, unit = found.groups()
-        whole, _, part = amount.partition(".")
-        scale = _UNITS[unit.lower()]
-        nbytes = int(whole) * scale + (int(part) * scale // 10 ** len(part) if part else 0)
-    if nbytes <= 0:
-        raise BudgetError(f"the budget is {budget!r}, and nothing fits: give a positive amount")
-    return nbytes

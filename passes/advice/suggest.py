@@ -31,6 +31,7 @@ from passes.advice.parts import keep_parts
 from passes.advice.recompute import Effort, recompute
 from passes.advice.reuse import reuse
 from passes.advice.words import told
+from passes.budget import parse_budget
 from passes.memory import Memory
 from passes.program import Op, Origin, Program
 
@@ -122,15 +123,14 @@ class Advice:
         return f"<Advice on {self.program.name}: {len(self.suggestions)} suggestions>"
 
 
-def advise(program: Program, *, budget: int | None = None) -> Advice:
+def advise(program: Program, *, budget: int | str | None = None) -> Advice:
     """What lowers the peak of a program, each suggestion verified by analysis.
 
-    `budget` (bytes of everything alive) makes the search for values to recompute stop as soon
-    as the peak is within it; without one it goes as low as it finds.
+    `budget` (of everything alive: a number of bytes, or `"24 GiB"`) makes the search for
+    values to recompute stop as soon as the peak is within it; without one it goes as low as
+    it finds.
     """
-    if budget is not None and budget <= 0:
-        raise ValueError(f"a budget is a positive number of bytes, not {budget!r}")
-    return _Search(program, budget).advice()
+    return _Search(program, None if budget is None else parse_budget(budget)).advice()
 
 
 @define(eq=False)

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from attrs import define
 
+from passes.budget import parse_budget
 from passes.errors import ProgramError
 from passes.program import Program, Role
 from passes.storages import Storage
@@ -126,10 +127,17 @@ class SymbolicMemory:
         return self._case(values).at(values)
 
     def largest(
-        self, symbol: str, sizes: Mapping[str, int] | None = None, /, *, budget: int, **more: int
+        self,
+        symbol: str,
+        sizes: Mapping[str, int] | None = None,
+        /,
+        *,
+        budget: int | str,
+        **more: int,
     ) -> Largest:
         """The largest size of a symbol, within its range, at which all bytes together
-        (`PeakAt.total_bytes`) are within a budget in bytes; the others have the given sizes.
+        (`PeakAt.total_bytes`) are within a budget, such as `"24 GiB"` or a number of bytes; the
+        others have the given sizes.
 
         Exact, whether or not bytes grow with the symbol.  Raises `ProgramError` as `at` does,
         and where facts change with the sizes too often to tell.
@@ -138,10 +146,8 @@ class SymbolicMemory:
         values = self._values({**(sizes or {}), **more})
         if found.name in values:
             raise ProgramError(f"{found.name} is what is looked for: leave its size out")
-        if type(budget) is not int or budget < 0:
-            raise ProgramError(f"budget={budget!r}: it is a number of bytes")
         self._demand(values, [s.name for s in self.symbols if s is not found])
-        return Search(self, found.name, values, budget).run(found.low, found.high)
+        return Search(self, found.name, values, parse_budget(budget)).run(found.low, found.high)
 
     def totals(self, box: Box) -> tuple[Size, ...] | None:
         """Sizes whose maximum is all bytes together everywhere in a box; None if the box is

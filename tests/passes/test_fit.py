@@ -17,7 +17,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 import passes
 from passes import BudgetError, Category, Fit, ProgramError
-from passes.fit import parse_budget
+from passes.budget import parse_budget
 
 X, Y = torch.rand(16, 8), torch.randint(0, 4, (16,))
 KIB = 1024
