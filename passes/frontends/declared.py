@@ -333,7 +333,9 @@ def _resized(
 ) -> Iterator[tuple[int, int | None]]:
     """`(position, bytes afterwards)` of storages that the call makes larger."""
     about = signature(operator)
-    names = about.outputs or (about.arguments[:1] if about.moves else ())
+    # Of `empty(out=...)` too, which writes nothing and resizes.
+    outputs = tuple(argument.name for argument in operator._schema.arguments if argument.is_out)
+    names = outputs or (about.arguments[:1] if about.moves else ())
     targets = [operand for name in names for operand in operands_in(arguments.get(name))]
     if len(targets) != len(results):
         return

@@ -366,7 +366,10 @@ def by_dynamo(model: nn.Module, inputs: tuple[Any, ...]) -> list[Captured]:
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n == "transformer" else ()) for n in CASES],
+)
 def test_claims_hold_of_modules(name: str) -> None:
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(0)
