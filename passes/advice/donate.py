@@ -12,7 +12,7 @@ from attrs import evolve
 
 from passes.advice.draft import Draft
 from passes.advice.facts import Facts
-from passes.advice.inplace import ROUNDS, done_at
+from passes.advice.inplace import ROUNDS, done_at, is_given_away
 from passes.program import Role, Value
 
 if TYPE_CHECKING:
@@ -53,8 +53,13 @@ def _lower_at(
     if dead:
         return _given(draft, facts, free, dead), []
     used = {s for s in free if s in facts.touched[place]}
+    given_before = any(
+        facts.is_entry(s) and is_given_away(facts, s) for s in facts.touched[place] if s >= 0
+    )
     given = _given(draft, facts, free, used)
-    return done_at(given, Facts(given.program), [place], trials) if used else None
+    if not used and not given_before:
+        return None
+    return done_at(given, Facts(given.program), [place], trials)
 
 
 def _given(draft: Draft, facts: Facts, free: dict[int, list[Value]], storages: set[int]) -> Draft:

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
+from attrs import evolve
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import passes
 from passes import Program, Suggestion
+from passes.advice.draft import Draft
 from passes.advice.suggest import Kind
 from tests.oracle.advised import check
 from tests.passes.programs import traced
@@ -401,6 +403,41 @@ class TestDonate:
         program = passes.load(fx.symbolic_trace(_Scaled()), X)
         for found in advised(program, X, kind=Kind.DONATE):
             assert found.donated == ("x",)
+
+    def test_not_a_parameter_that_is_dead(self) -> None:
+        class Early(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = nn.Parameter(torch.rand(64, 64))
+
+            def forward(self, x: Tensor) -> Tensor:
+                y = self.weight + 1
+                return torch.cat([y, y, y]) @ x
+
+        program = passes.load(fx.symbolic_trace(Early()), SMALL)
+        assert not advised(program, SMALL, kind=Kind.DONATE)
+
+    def test_not_what_the_caller_sees_written(self) -> None:
+        def writes(x: Tensor, w: Tensor) -> Tensor:
+            x.add_(1)
+            return torch.sub(x, x @ x) @ w
+
+        assert all("x" not in found.donated for found in of(Kind.DONATE, writes, X, SMALL))
+
+    def test_what_took_its_place_dies_in_turn(self) -> None:
+        def shrinks(x: Tensor, w: Tensor) -> Tensor:
+            y = torch.relu(x) @ w
+            return torch.cat([y] * 20).sum()
+
+        (found,) = of(Kind.DONATE, shrinks, X, SMALL)
+        assert (found.donated, found.ops) == (("x", "w"), ("relu",))
+
+    def test_half_of_what_shares_is_not_given(self) -> None:
+        base = torch.rand(64, 64)
+        program = traced(lambda a, b: torch.cat([a + b] * 3), base, base.view(64, 64))
+        one = program.entry.values[0].value
+        given = evolve(Draft.of(program), donated=frozenset((one,))).program
+        assert passes.memory(given).breakdown.total == passes.memory(program).breakdown.total
 
     def test_inputs_that_share_go_together(self) -> None:
         base = torch.rand(64, 64)
