@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.json and arguments.command == "memory" and (arguments.by or arguments.explain):
         parser.error("--by and --explain are told in words: leave out --json, or leave out these")
+    if arguments.effects != "observed" and cli_fit.are_used(arguments):
+        parser.error("--effects is for a model that is captured as a graph: leave it out")
     try:
         with _progress(f"analysing {arguments.model}"):
             status, lines = _answer(arguments)
@@ -54,19 +56,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: argparse.Namespace) -> tuple[int, Iterable[str]]:
     """Exit status and report."""
-    report = _REPORTS[arguments.command, arguments.json]
-    status = 0
-    if not cli_fit.are_used(arguments):
-        program = _load(arguments.model, arguments.trust, arguments.effects)
-        lines = report(program)
+    if cli_fit.are_used(arguments):
+        program = cli_fit.load(arguments)
     else:
-        found = cli_fit.answer(arguments)
-        program = found.program
-        if isinstance(found, passes.Memory):
-            lines = report(program)
-        else:
-            status = int(not found)
-            lines = _as_json(data.fit(found)) if arguments.json else [str(found)]
+        program = _load(arguments.model, arguments.trust, arguments.effects)
+    budget = getattr(arguments, "budget", None)
+    if arguments.command == "advise":
+        advice = passes.advise(program, budget=budget)
+        return 0, _as_json(data.advice(advice)) if arguments.json else reasons.advice(advice)
+    status = 0
+    lines = _REPORTS[arguments.command, arguments.json](program)
+    if budget is not None:
+        found = passes.Fit.of(passes.memory(program), budget)
+        status = int(not found)
+        lines = _as_json(data.fit(found)) if arguments.json else [str(found)]
     return status, lines if arguments.json else [*lines, *_more(program, arguments)]
 
 
@@ -98,8 +101,9 @@ def _parser() -> argparse.ArgumentParser:
             help="how to know what ops do: by fake execution, or by schemas, which is faster",
         )
         command.add_argument("--json", action="store_true", help="write JSON for programs")
-        if name == "memory":
+        if name != "show":
             cli_fit.add_options(command)
+        if name == "memory":
             command.add_argument(
                 "--by",
                 choices=reasons.WAYS,
@@ -132,8 +136,6 @@ _REPORTS: Mapping[tuple[str, bool], Callable[[Program], Iterable[str]]] = {
     ("show", True): lambda program: _as_json(data.show(program)),
     ("memory", False): lambda program: text.memory(passes.memory(program)),
     ("memory", True): lambda program: _as_json(data.memory(passes.memory(program))),
-    ("advise", False): lambda program: reasons.advice(passes.advise(program)),
-    ("advise", True): lambda program: _as_json(data.advice(passes.advise(program))),
 }
 
 

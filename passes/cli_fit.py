@@ -21,7 +21,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "With one of these, factory() is called under torch's meta device, so that nothing is "
         "allocated, and counted is the forward as it runs without gradients, or a training step.",
     )
-    group.add_argument("--budget", metavar="SIZE", help="does it fit? such as 24GiB or 80GB")
+    group.add_argument("--budget", metavar="SIZE", help="of everything, such as 24GiB or 80GB")
     group.add_argument("--train", action="store_true", help="a training step, not the forward")
     group.add_argument("--optimizer", metavar="NAME", help="with its update, such as adamw")
     group.add_argument(
@@ -40,11 +40,10 @@ def are_used(arguments: argparse.Namespace) -> bool:
     return any(getattr(arguments, name, None) not in (None, False) for name in _OPTIONS)
 
 
-def answer(arguments: argparse.Namespace) -> passes.Fit | passes.Memory:
-    """Whether it fits the budget; without a budget, what it needs."""
-    budget = arguments.budget
-    if budget is not None:
-        parse_budget(budget)  # before any work
+def load(arguments: argparse.Namespace) -> Program:
+    """The program of the forward as it runs, or of the training step."""
+    if arguments.budget is not None:
+        parse_budget(arguments.budget)  # before any work
     # Any: a module's functions are not known before it is imported.
     fitting: Any = import_module("passes.frontends.fitting")
     source: object
@@ -63,5 +62,4 @@ def answer(arguments: argparse.Namespace) -> passes.Fit | passes.Memory:
         optimizer=arguments.optimizer,
         dtype=arguments.dtype,
     )
-    memory = passes.memory(program)
-    return memory if budget is None else passes.Fit.of(memory, budget)
+    return program

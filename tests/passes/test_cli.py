@@ -185,6 +185,10 @@ def large():  # 16 GiB
 def small():
     return nn.Linear(8, 4), (torch.rand(2, 8), torch.tensor([0, 1]))
 
+def deep():
+    layers = [nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(8)]
+    return nn.Sequential(*layers, nn.Linear(8, 4)), (torch.rand(64, 8), torch.arange(64) % 4)
+
 def alone():
     return nn.Linear(8, 4), torch.rand(2, 8)
 
@@ -269,6 +273,29 @@ def test_a_factory_that_reads_data_is_called_as_it_is_if_asked(
     name = _write(tmp_path, monkeypatch, "cli_real")
     assert main(["memory", f"{name}:reads", "--budget", "1MiB", "--real"]) == 0
     assert "Linear fits" in capsys.readouterr().out
+
+
+def test_advice_on_a_training_step_goes_as_low_as_a_budget_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = _write(tmp_path, monkeypatch, "cli_advise")
+    step = ["--train", "--loss", "torch.nn.functional:cross_entropy", "--json"]
+    assert main(["advise", f"{name}:deep", *step]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["suggestions"][0]["kind"] == "recompute"
+    lowest = answer["suggestions"][0]["peak_bytes"]
+    budget = (answer["peak_bytes"] + lowest) // 2
+    assert main(["advise", f"{name}:deep", *step, "--budget", f"{budget} B"]) == 0
+    found = json.loads(capsys.readouterr().out)["suggestions"][0]
+    assert lowest < found["peak_bytes"] <= budget
+    assert found["extra_flops"] < answer["suggestions"][0]["extra_flops"]
+
+
+def test_effects_are_observed_where_a_model_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["memory", "examples.models:gpt2", "--train", "--effects", "declared"])
+    assert caught.value.code == 2
+    assert "--effects" in capsys.readouterr().err
 
 
 def test_a_file_may_be_compared_with_a_budget(
