@@ -53,15 +53,17 @@ def wrong(text: Text) -> list[str]:
     found: list[str] = []
     with quiet():
         for capture, one in captured(text):
-            run = observe(one.graph_module, one.values)
+            try:
+                run = observe(one.graph_module, one.values)
+            except RuntimeError:  # a graph that is not the program, as of what was constant
+                continue
             programs: dict[str, Program] = {}
             for way in WAYS[capture]:
                 for outcome, what in judged(one, run, way, programs):
                     if outcome == "false" and "batch_norm" in what and "does not write" in what:
                         continue  # it bumps no version, and these statistics were as before
                     # What `out=` resizes may have any strides, and then views may be copies.
-                    unsure = way == "declared" or text.data
-                    unsure |= outcome == "uncertain" and "out=" in str(text)
+                    unsure = way == "declared" or text.data or "out=" in str(text)
                     if outcome not in UNSURE or not unsure:
                         found.append(f"{capture}, {way}: {outcome}: {what}")
                 if way == "observed" and way in programs and not text.data:
