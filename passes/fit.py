@@ -136,6 +136,12 @@ class Fit:
             told = f"{one.name}  {one.category.value}  {one.module}"
             yield f"  {size(one.nbytes):>10}  {told}".rstrip()
         yield from (f"  note: {note}" for note in self.program.notes)
+        bounded = self.memory.bounded
+        if bounded:
+            names = ", ".join(storage.name for storage in bounded[:TOLD])
+            yield (
+                f"  note: {len(bounded)} storages count as the most the data can make them: {names}"
+            )
         assumed = self.program.assumed
         if assumed:
             names = ", ".join(f"{op.name} ({op.target})" for op in assumed[:TOLD])

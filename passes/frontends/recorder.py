@@ -227,7 +227,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         """What stands for a leaf of a call's arguments in the graph."""
         if isinstance(leaf, torch.Tensor):
             return self.node(leaf)
-        if isinstance(leaf, SYMBOLS):
+        if isinstance(leaf, SYMBOLS) and leaf.node.expr.free_symbols <= self._numbers.keys():
             made: fx.Proxy = sympy_interp(PythonReferenceAnalysis, self._numbers, leaf.node.expr)
             return made.node
         return leaf

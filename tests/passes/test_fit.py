@@ -359,7 +359,21 @@ def test_casting_goes_with_training() -> None:
 
 class _Counting(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
+        return torch.bincount(x.long().flatten())
+
+
+class _Finding(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
         return x.nonzero()
+
+
+def test_what_data_decides_counts_as_the_most_it_can_be() -> None:
+    """As many rows as there are elements, of two numbers of 8 bytes; and the answer says so."""
+    x = torch.rand(3, 4)
+    fit = _fits(_Finding(), x)
+    assert fit.needed == x.nbytes + 12 * 2 * 8
+    assert "1 storages count as the most the data can make them: nonzero" in str(fit)
+    assert "the most" not in str(_fits())
 
 
 class _Sparse(nn.Module):
@@ -398,7 +412,7 @@ def _reads_data() -> nn.Module:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: _fits(_Counting()), "size is not known before the run: nonzero"),
+        (lambda: _fits(_Counting()), "size is not known before the run: bincount"),
         (lambda: _fits(_Sparse()), "table"),
         (lambda: _fits(_holding(torch.eye(4).to_sparse_csr())), "held"),
         (lambda: _fits(_holding(_twice(X, X))), "a TwoTensor is among"),
