@@ -83,18 +83,15 @@ def weak_topological_order(
         reading[outputs[0]] if len(outputs) == 1 else [r for u in outputs for r in reading[u]]
         for outputs in writes
     ]
-    starts = [c for c in given if all(known[u] is not UNREACHED for u in reads[c])] if known else ()
+    unreached = {unknown for unknown, fact in enumerate(known) if fact is UNREACHED}
+    starts = [c for c in given if unreached.isdisjoint(reads[c])] if known else ()
     search = _Search(onward, given, starts)
     heads = search.heads()
     sequence, loops = _arrange(search.order, heads, {h for h in heads if h >= 0})
-    rank = [0] * len(sequence)
-    for number, constraint in enumerate(sequence):
-        rank[constraint] = number
-    readers = {
-        unknown: sorted([rank[constraint] for constraint in found])
-        for unknown, found in enumerate(reading)
-        if found
-    }
+    readers: dict[int, list[int]] = {}
+    for rank, constraint in enumerate(sequence):
+        for unknown in reads[constraint]:
+            readers.setdefault(unknown, []).append(rank)
     return Order(sequence, loops, readers)
 
 
