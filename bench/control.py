@@ -133,7 +133,7 @@ def graph_of(program: Program, only: Callable[[int], V], nothing: V) -> Graph[V]
         nodes.append(Instruction(nothing if block.read is None else only(block.read), nothing))
         lines.append(range(start, len(nodes)))
         edges += [(number, following) for following in block.onward]
-    return Graph(Flow(nodes, lines, edges, [0], [len(lines) - 1]))
+    return Graph(Flow(nodes, lines, edges, [0], [len(lines) - 1], checked=True))
 
 
 def graph_of_sets(program: Program) -> Graph[frozenset[int]]:

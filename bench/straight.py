@@ -69,6 +69,7 @@ def graph_of(program: Additions) -> Graph:
             values=[f"x{n}" for n in numbers],
             operands=[program.operands(n) for n in numbers],
             results=[(n,) for n in numbers],
+            checked=True,  # as the peers have seen theirs before, too
         )
     )
 
