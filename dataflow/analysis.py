@@ -224,7 +224,7 @@ def endless(flow: Flow[N]) -> list[int]:
         return []
     found = {s for s, target in flow.edges if target <= s and s not in leads_out}
     nowhere = {block for block in range(len(flow.blocks)) if not leads_on[block]}
-    return sorted(found | (nowhere - leads_out))
+    return [*found, *(nowhere - leads_out - found)]
 
 
 class _Sparse(Analysis[N, V]):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from hypothesis import given, settings
 
-from dataflow import TextNode, parse, solve
+from dataflow import UNREACHED, TextNode, parse, solve
 from dataflow.order import Order, collector_paused, weak_topological_order
 from tests.dataflow.test_brute_force import Shape, shapes
 from tests.dataflow.test_solve import Live, Numbers, nested_loops, renumbered
@@ -167,6 +167,15 @@ def test_an_entry_that_is_a_loop_head_is_its_head_however_blocks_are_numbered() 
     expected = solve(Numbers(), graph)
     for seed in range(30):
         assert str(solve(Numbers(), renumbered(graph, seed))) == str(expected)
+
+
+def test_a_loop_is_entered_from_before_it_rather_than_from_inside() -> None:
+    """Of two entries, 0 in the loop and 2 before it, 2 decides that 1 is the head."""
+    reads, writes = [(1,), (0, 2), ()], [(0,), (1,), (2,)]
+    order = weak_topological_order(reads, writes, 3, known=[UNREACHED, None, UNREACHED])
+    assert list(order.sequence) == [2, 1, 0]
+    alone = weak_topological_order(reads[:2], writes[:2], 3, known=[UNREACHED, None, None])
+    assert list(alone.sequence) == [0, 1]
 
 
 def test_twelve_loops_inside_one_another_cost_few_transfers() -> None:

@@ -128,6 +128,8 @@ def test_widening_stops_at_the_thresholds() -> None:
     assert lattice.widen((0, 0), (0, 1), 1) == (0, 10)
     assert lattice.widen((0, 10), (0, 10), 2) == (0, 10)
     assert lattice.widen((0, 10), (0, 11), 2) == (0, 100)
+    assert lattice.widen((0, 50), (-1, 50), 2) == (-8, 50)
+    assert lattice.widen((0, 50), (0, 51), 2) == (0, 100)
     assert lattice.widen((0, 100), (-1, 101), 3) == (-8, INFINITY)
     assert lattice.widen((-8, INFINITY), (-9, INFINITY), 4) == (-INFINITY, INFINITY)
 
@@ -152,6 +154,16 @@ def test_widening_is_not_asked_of_keys_that_did_not_grow() -> None:
     lattice: MapOf[str, Any] = MapOf(Leaps())
     wide = lattice.widen({"x": (0, 1), "y": (2, 2)}, {"x": (0, 2), "y": (2, 2)}, 1)
     assert wide == {"x": (-INFINITY, INFINITY), "y": (2, 2)}
+
+
+def test_bits_are_sets_of_numbers() -> None:
+    """All of a universe; what is taken out and put in."""
+    assert Bits(3).top == 0b111
+    assert Bits(0).top == 0
+    assert Bits().replace(0b1011, 0b0011, 0b0100) == 0b1100
+    assert Bits().replace(0b1011, 0b0001, 0b0001) == 0b1011
+    names: Powerset[str] = Powerset()
+    assert names.replace(frozenset("ab"), frozenset("a"), frozenset("c")) == frozenset("bc")
 
 
 def test_an_empty_interval_is_bottom() -> None:

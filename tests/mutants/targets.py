@@ -15,7 +15,7 @@ _LAWS = _tests("laws", "combinators impostors verify numeric partition lattices"
 _PASSES = _tests(
     "passes",
     "alias points liveness spans memory corners higher_order plan program run seed dynamic"
-    " breakdown declared",
+    " breakdown declared holding",
 )
 
 TARGETS: dict[str, tuple[str, ...]] = {
