@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch._higher_order_ops.while_loop import while_loop
 
 import passes
 from passes import UNKNOWN
@@ -233,6 +234,23 @@ class TestOverwrites:
         aliases = passes.aliases(program)
         found = {s.name for op in program.walk() for s in aliases.overwritten_by(op)}
         assert found == ({"empty_like"} if overwrites else set())
+
+    def test_one_of_two_is_not_overwritten_for_certain(self) -> None:
+        """What a loop gives back is one of two storages: `fill_` writes one of them."""
+
+        class Twice(nn.Module):
+            def forward(self, n: Tensor, x: Tensor) -> Tensor:
+                body = lambda n, x: (n + 1, x * 2)  # noqa: E731
+                y: Tensor
+                _, y = while_loop(lambda n, x: n < 3, body, (n, x))  # type: ignore[no-untyped-call]  # torch's own
+                return torch.zeros_like(x).fill_(1.0) + y.fill_(0.0)
+
+        program = exported(Twice(), torch.tensor(0), X)
+        aliases = passes.aliases(program)
+        certain, uncertain = (op for op in program.ops if op.target.startswith("aten.fill_"))
+        assert {storage.name for storage in aliases.overwritten_by(certain)} == {"zeros_like"}
+        assert len(aliases.written_by(uncertain)) == 2
+        assert aliases.overwritten_by(uncertain) == frozenset()
 
     def test_empty_is_uninitialised_and_zeros_is_not(self) -> None:
         program = traced(lambda x: (torch.empty_like(x), torch.zeros_like(x)), X)
