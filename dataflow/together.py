@@ -321,18 +321,21 @@ MOST = 200
 
 def _same(one: Analysis[Any, Any], other: Analysis[Any, Any]) -> bool:
     """Whether two analyses of one class have equal fields, what they need included."""
-    return type(one) is type(other) and all(
-        a.analysis is b.analysis
-        if isinstance(a, (Solved, Partial)) and type(a) is type(b)
-        else a is b or bool(a == b)
-        for a, b in zip(_fields(one), _fields(other), strict=True)
-    )
+    if type(one) is not type(other):
+        return False
+    mine, theirs = _fields(one), _fields(other)
+    return mine.keys() == theirs.keys() and all(_equal(a, theirs[n]) for n, a in mine.items())
 
 
-def _fields(analysis: Analysis[Any, Any]) -> list[Any]:
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, (Solved, Partial)) and type(one) is type(other):
+        return one.analysis is other.analysis
+    return one is other or bool(one == other)
+
+
+def _fields(analysis: Analysis[Any, Any]) -> dict[str, Any]:
     names = [own.name for own in getattr(type(analysis), "__attrs_attrs__", ())]
-    others = sorted(getattr(analysis, "__dict__", {}))
-    return [getattr(analysis, name, None) for name in dict.fromkeys([*names, *others])]
+    return {**getattr(analysis, "__dict__", {}), **{n: getattr(analysis, n) for n in names}}
 
 
 @define(eq=False)

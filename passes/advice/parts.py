@@ -97,7 +97,9 @@ def _copied(
         copy = trials.copy(old.type)
         assert copy is not None, "asked before"
         instead[old] = Value(-1, name, copy[0])
-        made_at.setdefault(place, []).append(_clone(maker, name, old, instead[old], copy[1]))
+        made_at.setdefault(place, []).append(
+            _clone(maker, name, old, instead[old], copy[1], trials)
+        )
         calls[name] = trials.clone
     ops: list[Op] = []
     for place, op in enumerate(draft.ops):
@@ -112,13 +114,13 @@ def _copied(
     return evolve(draft, ops=tuple(ops), calls=calls, instead={**returned, **instead}), cut
 
 
-def _clone(maker: Op, name: str, source: Value, result: Value, nbytes: int) -> Op:
+def _clone(maker: Op, name: str, source: Value, result: Value, nbytes: int, trials: Trials) -> Op:
     effects = Effects((Fresh(nbytes),), frozenset((0,)), repeatable=True)
     return Op(
         index=0,
         name=name,
         kind=OpKind.CALL,
-        target="aten.clone.default",
+        target=trials.clone_name,
         operands=(source,),
         results=(result,),
         effects=effects,

@@ -8,7 +8,7 @@ that is returned stays if its source is returned, too, or is there at entry.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
@@ -17,14 +17,11 @@ from passes.advice.facts import Facts
 from passes.advice.inplace import ROUNDS
 from passes.program import Fresh, Op, OpKind, Value
 
-COPIES = frozenset(
-    "aten.clone.default aten._to_copy.default aten.contiguous.default aten.alias_copy.default "
-    "aten.lift_fresh_copy.default Tensor.clone torch.clone Tensor.contiguous".split()
-)
-"""Ops whose result equals their first operand."""
+if TYPE_CHECKING:
+    from passes.frontends.trials import Trials
 
 
-def reuse(start: Draft) -> tuple[Draft, list[str]] | None:
+def reuse(start: Draft, trials: Trials) -> tuple[Draft, list[str]] | None:
     """The draft without duplicates and copies that are alive at the peak, and their names."""
     draft, gone = start, list[str]()
     best: tuple[Draft, list[str]] | None = None
@@ -32,7 +29,7 @@ def reuse(start: Draft) -> tuple[Draft, list[str]] | None:
     if not facts.is_known:
         return None
     for _ in range(ROUNDS):
-        found = _superfluous(facts)
+        found = _superfluous(facts, trials)
         if not found:
             break
         names = [facts.ops[place].name for place in found]
@@ -46,7 +43,7 @@ def reuse(start: Draft) -> tuple[Draft, list[str]] | None:
     return best
 
 
-def _superfluous(facts: Facts) -> dict[int, dict[Value, Value]]:
+def _superfluous(facts: Facts, trials: Trials) -> dict[int, dict[Value, Value]]:
     """Ops whose results are alive at the peak and exist already, with what these are."""
     peaks = facts.peaks
     numbered = _numbered(facts)
@@ -58,7 +55,7 @@ def _superfluous(facts: Facts) -> dict[int, dict[Value, Value]]:
         storages = [facts.storage(value) for value in op.results]
         if not any(s is not None and facts.is_alive(s, p) for s in storages for p in peaks):
             continue
-        same = _copy_of(facts, place) or _duplicate_of(facts, place, numbered)
+        same = _copy_of(facts, place, trials) or _duplicate_of(facts, place, numbered)
         if not same or not _can_replace(facts, op):
             continue
         # One at a time of those that hang together; the next round finds the others.
@@ -85,9 +82,9 @@ def _can_replace(facts: Facts, op: Op) -> bool:
     return not any(user.regions for user in users)
 
 
-def _copy_of(facts: Facts, place: int) -> dict[Value, Value] | None:
+def _copy_of(facts: Facts, place: int, trials: Trials) -> dict[Value, Value] | None:
     op = facts.ops[place]
-    if op.target not in COPIES or not op.operands:
+    if not trials.is_copy(op) or not op.operands:
         return None
     source, result = op.operands[0], op.results[0]
     storage = facts.storage(source)

@@ -254,7 +254,7 @@ class _Search:
             yield from self.suggestion(Kind.DONATE, draft, names, text)
 
     def reuse(self) -> Iterator[Suggestion]:
-        found = reuse(self.start)
+        found = reuse(self.start, self.trials)
         if found:
             draft, names = found
             text = f"use what is there already, instead of: {told(self.ops(names))}"

@@ -96,7 +96,7 @@ class SymbolicWorld(World):
         try:
             with enable_python_dispatcher() if in_python else nullcontext():
                 yield
-        except Exception:
+        except Exception:  # many kinds: the kernel wants numbers, and the next walk avoids it
             self._how.python.add(target)
             raise
         if len(env.replacements) > before:

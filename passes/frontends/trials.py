@@ -37,6 +37,15 @@ _COMMUTE = {torch.ops.aten.add.Tensor, torch.ops.aten.mul.Tensor, operator.add, 
 """Whose first two arguments may change places, bit by bit."""
 
 
+_CLONE = torch.ops.aten.clone.default
+
+_COPIES = frozenset(
+    "aten.clone.default aten._to_copy.default aten.contiguous.default aten.alias_copy.default "
+    "aten.lift_fresh_copy.default Tensor.clone torch.clone Tensor.contiguous".split()
+)
+"""Ops whose result, of the same type, equals their first operand."""
+
+
 class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """The operators that run."""
 
@@ -130,7 +139,16 @@ class Trials:
     @property
     def clone(self) -> Call:
         """What an op calls that copies a tensor."""
-        return Call("call_function", torch.ops.aten.clone.default)
+        return Call("call_function", _CLONE)
+
+    @property
+    def clone_name(self) -> str:
+        """How that is called."""
+        return str(_CLONE)
+
+    def is_copy(self, op: Op) -> bool:
+        """Whether the result of an op equals its first operand, where their types do."""
+        return op.target in _COPIES
 
     # -- running an op -----------------------------------------------------------------
 

@@ -444,6 +444,25 @@ def test_what_two_factories_make_is_one_if_it_is_equal() -> None:
     assert len(results.sweep.state) == 2
 
 
+def test_what_an_analysis_keeps_for_itself_makes_it_another() -> None:
+    """One that has computed something is not taken for one that has not; nor is that an error."""
+
+    class Kept(Offset):
+        pass
+
+    used = Kept(1)
+    object.__setattr__(used, "kept", 1)
+
+    @frozen
+    class Asks(AsksTwo):
+        one: Partial[TextNode, Any] = Partial(lambda: used)
+        two: Partial[TextNode, Any] = Partial(lambda: Kept(1))
+
+    results = solve(Asks(), parse("x = read"))
+    assert results.of("x") == (1, 1)
+    assert len(results.sweep.state) == 3
+
+
 def test_factories_made_anew_each_time_are_refused() -> None:
     """The error says what a factory should be."""
 
