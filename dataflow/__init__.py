@@ -7,6 +7,7 @@
     system.py     the equations they come to
     solve.py      the loop; read it first
     order.py      the order it goes in
+    components.py strongly connected components, for it
     together.py   analyses that need each other
     results.py    before, after, of
     explain.py    why a fact holds

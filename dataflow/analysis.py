@@ -69,46 +69,43 @@ class _Dense(Analysis[N, V]):
         """
         return value
 
-    def over_blocks(self, flow: Flow[N], step: int) -> Callable[[int, V], V]:
-        """The transfer of a whole block, by its number; `step` is -1 against execution."""
+    def over_blocks(
+        self, flow: Flow[N], step: int, ways: Sequence[int]
+    ) -> Callable[[int, list[V]], list[V]]:
+        """The transfer of a whole block, by its number: from the one fact it reads, the same
+        to each of its `ways` on.  `step` is -1 against execution."""
         transfer, nodes, blocks = self.transfer, flow.nodes, flow.blocks
 
-        def run(block: int, value: V) -> V:
+        def run(block: int, values: list[V]) -> list[V]:
+            value = values[0]
             node = -1
             try:
-                for node in blocks[block][::step]:
+                for node in blocks[block] if step > 0 else reversed(blocks[block]):
                     value = transfer(nodes[node], value)
             except Exception as error:
                 error.add_note(f"while analysing {nodes[node]}")
                 raise
             if value is None:
                 raise TypeError(f"transfer returned None in the block of {nodes[node]}")
-            return value
+            return [value] * ways[block]
 
         return run
 
     def _pose(
-        self, flow: Flow[N], edges: Sequence[tuple[int, int]], starts: Iterable[int], step: int
+        self, flow: Flow[N], onward: list[list[int]], starts: Iterable[int], step: int
     ) -> System[V]:
         """Unknown b: the fact where the analysis enters block b.  Constraint b: block b."""
         blocks, nodes = flow.blocks, flow.nodes
-        onward: list[list[int]] = [[] for _ in blocks]
-        for source, target in edges:
-            onward[source].append(target)
         initial: list[V | Unreached] = [UNREACHED] * len(blocks)
         for start in starts:
             initial[start] = self.boundary()
-        through = self.over_blocks(flow, step)
-        crossings = self._crossings(flow, edges)
-
-        def evaluate(block: int, values: list[V]) -> Sequence[V | Unreached]:
-            return [through(block, values[0])] * len(onward[block])
+        evaluate = self.over_blocks(flow, step, [len(targets) for targets in onward])
+        crossings = self._crossings(flow, step)
 
         def evaluate_edges(block: int, values: list[V]) -> Sequence[V | Unreached]:
-            value = through(block, values[0])
             return [
                 value if way is None else self.edge(way[0], way[1], value)
-                for way in crossings[block]
+                for way, value in zip(crossings[block], evaluate(block, values), strict=True)
             ]
 
         def name(block: int) -> str:
@@ -125,19 +122,18 @@ class _Dense(Analysis[N, V]):
             name,
             name,
             sequence=range(len(blocks))[::step],
+            is_rapid=isinstance(self, GenKill) and not crossings,
         )
 
-    def _crossings(
-        self, flow: Flow[N], edges: Sequence[tuple[int, int]]
-    ) -> list[list[tuple[N, int] | None]]:
+    def _crossings(self, flow: Flow[N], step: int) -> list[list[tuple[N, int] | None]]:
         """Per block and way out of it in the analysis' direction, the node that decides and
         the number of the way; None where there is but one.  Empty if `edge` is the default."""
         if type(self).edge is _Dense.edge:
             return []
         ways = flow.ways
         found: list[list[tuple[N, int] | None]] = [[] for _ in flow.blocks]
-        for (source, _), way in zip(edges, ways, strict=True):
-            found[source].append(way)
+        for (source, target), way in zip(flow.edges, ways, strict=True):
+            found[source if step > 0 else target].append(way)
         return found
 
 
@@ -150,7 +146,10 @@ class Forward(_Dense[N, V]):
     __slots__ = ()
 
     def pose(self, flow: Flow[N]) -> System[V]:
-        return self._pose(flow, flow.edges, flow.entries, 1)
+        onward: list[list[int]] = [[] for _ in flow.blocks]
+        for source, target in flow.edges:
+            onward[source].append(target)
+        return self._pose(flow, onward, flow.entries, 1)
 
 
 class Backward(_Dense[N, V]):
@@ -162,15 +161,18 @@ class Backward(_Dense[N, V]):
     __slots__ = ()
 
     def pose(self, flow: Flow[N]) -> System[V]:
-        edges = [(target, source) for source, target in flow.edges]
-        return self._pose(flow, edges, [*flow.exits, *endless(flow)], -1)
+        before: list[list[int]] = [[] for _ in flow.blocks]
+        for source, target in flow.edges:
+            before[target].append(source)
+        return self._pose(flow, before, [*flow.exits, *endless(flow, before)], -1)
 
 
 class GenKill(_Dense[N, V]):
     """A mixin for transfers that are data: `(value without killed) joined with generated`.
 
-    The solver composes them, so a block costs one step however long it is.  Needs a
-    lattice of sets: `Bits`, `Powerset`.  Write `class Live(GenKill[N, V], Backward[N, V])`.
+    The solver composes them, so a block costs one step however long it is, and goes around
+    a nest of loops as a whole, about twice.  Needs a lattice of sets: `Bits`, `Powerset`.
+    Write `class Live(GenKill[N, V], Backward[N, V])`.
     """
 
     __slots__ = ()
@@ -183,48 +185,49 @@ class GenKill(_Dense[N, V]):
         generated, killed = self.effect(node)
         return self.lattice.replace(value, killed, generated)
 
-    def over_blocks(self, flow: Flow[N], step: int) -> Callable[[int, V], V]:
+    def over_blocks(
+        self, flow: Flow[N], step: int, ways: Sequence[int]
+    ) -> Callable[[int, list[V]], list[V]]:
         nodes, blocks, effect = flow.nodes, flow.blocks, self.effect
         replace, join, nothing = self.lattice.replace, self.lattice.join, self.lattice.bottom
         generated, killed = [nothing] * len(blocks), [nothing] * len(blocks)
         known: list[Sequence[int] | None] = [None] * len(blocks)
 
-        def run(block: int, value: V) -> V:
+        def run(block: int, values: list[V]) -> list[V]:
             if known[block] is not blocks[block]:  # an edited block is another list
+                line = known[block] = blocks[block]
                 gen = kill = nothing
-                for node in blocks[block][::step]:
+                for node in line if step > 0 else reversed(line):
                     more, fewer = effect(nodes[node])
                     gen = replace(gen, fewer, more)
                     kill = join(kill, fewer)
-                generated[block], killed[block], known[block] = gen, kill, blocks[block]
-            return replace(value, killed[block], generated[block])
+                generated[block], killed[block] = gen, kill
+            return [replace(values[0], killed[block], generated[block])] * ways[block]
 
         return run
 
 
-def endless(flow: Flow[N]) -> list[int]:
+def endless(flow: Flow[N], before: Sequence[Sequence[int]]) -> list[int]:
     """Blocks that backward analysis starts from though no exit is reachable from them.
 
     An endless loop is its own boundary, where it goes back; so is a block that leads
-    nowhere.
+    nowhere.  `before` has the blocks that lead to each.
     """
-    before: list[list[int]] = [[] for _ in flow.blocks]
-    leads_on = bytearray(len(flow.blocks))
-    for source, target in flow.edges:
-        before[target].append(source)
-        leads_on[source] = 1
-    leads_out = set(flow.exits)
+    leads_out = bytearray(len(flow.blocks))
     pending = list(flow.exits)
+    for block in pending:
+        leads_out[block] = 1
     while pending:
         for source in before[pending.pop()]:
-            if source not in leads_out:
-                leads_out.add(source)
+            if not leads_out[source]:
+                leads_out[source] = 1
                 pending.append(source)
-    if len(leads_out) == len(flow.blocks):
+    if all(leads_out):
         return []
-    found = {s for s, target in flow.edges if target <= s and s not in leads_out}
-    nowhere = {block for block in range(len(flow.blocks)) if not leads_on[block]}
-    return [*found, *(nowhere - leads_out - found)]
+    found = {s for s, target in flow.edges if target <= s and not leads_out[s]}
+    leads_on = {source for source, _ in flow.edges}
+    nowhere = [b for b in range(len(flow.blocks)) if not leads_out[b] and b not in leads_on]
+    return [*found, *nowhere]
 
 
 class _Sparse(Analysis[N, V]):

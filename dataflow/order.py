@@ -12,11 +12,13 @@ across is looked at where it first can be part of a loop (Ramalingam, 1999).
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress
 
 from attrs import frozen
 
+from dataflow.components import strong_components
 from dataflow.system import UNREACHED
 
 
@@ -25,12 +27,13 @@ class Order:
     """Constraints by rank, and where the loops are.
 
     `sequence[rank]` is a constraint.  `loops` are the outermost loops as ranges of ranks.
-    `readers` has the ranks that read an unknown, ascending, if anything loops.
+    `readers` has the ranks that read each unknown, ascending, None if none does; it is empty
+    if nothing loops.
     """
 
     sequence: Sequence[int]
     loops: Sequence[range]
-    readers: dict[int, list[int]]
+    readers: list[list[int] | None]
 
     @property
     def parts(self) -> list[range]:
@@ -64,35 +67,77 @@ def weak_topological_order(
     unknowns: int,
     given: Sequence[int] | None = None,
     known: Sequence[object] = (),
+    nested: bool = True,
 ) -> Order:
     """The order for constraints that read and write numbered unknowns, in almost
     linear time; the one they are `given` in if it will do.
 
     `known[u]` is UNREACHED where nothing is known of unknown u at first: loops are entered
-    from where something is.
+    from where something is.  Without `nested` only the outermost loops are in one piece.
     """
     given = range(len(reads)) if given is None else given
     if _feeds_only_onward(reads, writes, unknowns, given):
-        return Order(given, (), {})
+        return Order(given, (), [])
 
+    onward, reading = _links(reads, writes, unknowns)
+    told = [fact is not UNREACHED for fact in known]
+    woken = {c for unknown in compress(range(unknowns), told) for c in reading[unknown]}
+    starts = [c for c in given if (c in woken or not reads[c]) and all(told[u] for u in reads[c])]
+    roots = _roots(onward, given, starts)
+    if nested:
+        search = _Search(onward, roots)
+        heads = search.heads()
+        sequence, loops = _arrange(search.order, heads, {h for h in heads if h >= 0})
+    else:
+        sequence, loops = strong_components(onward, roots)
+    return Order(sequence, loops, readers_of(sequence, reads, unknowns))
+
+
+def readers_of(
+    sequence: Sequence[int], reads: Sequence[Sequence[int]], unknowns: int
+) -> list[list[int] | None]:
+    """The `readers` of an order."""
+    readers: list[list[int] | None] = [None] * unknowns
+    for rank, constraint in enumerate(sequence):
+        for unknown in reads[constraint]:
+            found = readers[unknown]
+            if found is None:
+                readers[unknown] = [rank]
+            else:
+                found.append(rank)
+    return readers
+
+
+def _links(
+    reads: Sequence[Sequence[int]], writes: Sequence[Sequence[int]], unknowns: int
+) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]]:
+    """Which constraints each constraint leads to, and which read each unknown."""
+    if len(reads) == unknowns and all(inputs == (c,) for c, inputs in enumerate(reads)):
+        return writes, reads  # each reads an unknown of its own, of the same number
     reading: list[list[int]] = [[] for _ in range(unknowns)]
     for constraint, inputs in enumerate(reads):
         for unknown in inputs:
             reading[unknown].append(constraint)
-    onward: list[list[int]] = [
+    onward = [
         reading[outputs[0]] if len(outputs) == 1 else [r for u in outputs for r in reading[u]]
         for outputs in writes
     ]
-    unreached = {unknown for unknown, fact in enumerate(known) if fact is UNREACHED}
-    starts = [c for c in given if unreached.isdisjoint(reads[c])] if known else ()
-    search = _Search(onward, given, starts)
-    heads = search.heads()
-    sequence, loops = _arrange(search.order, heads, {h for h in heads if h >= 0})
-    readers: dict[int, list[int]] = {}
-    for rank, constraint in enumerate(sequence):
-        for unknown in reads[constraint]:
-            readers.setdefault(unknown, []).append(rank)
-    return Order(sequence, loops, readers)
+    return onward, reading
+
+
+def _roots(
+    onward: Sequence[Sequence[int]], given: Sequence[int], starts: Sequence[int]
+) -> Iterator[int]:
+    """Where a search begins: where solving starts, then what nothing feeds, then what is
+    left."""
+    fed = bytearray(len(onward))
+    for following in onward:
+        for reader in following:
+            fed[reader] = 1
+    yield from (c for c in starts if not fed[c])
+    yield from starts
+    yield from (c for c in given if not fed[c])
+    yield from given
 
 
 def _feeds_only_onward(
@@ -112,88 +157,78 @@ def _feeds_only_onward(
 
 
 class _Search:
-    """A depth-first search from where solving starts, then from what nothing feeds, then
-    from what is left.
+    """A depth-first search.  `order` is its reverse postorder."""
 
-    `order` is its reverse postorder.
-    """
-
-    def __init__(
-        self, onward: Sequence[Sequence[int]], given: Sequence[int], starts: Sequence[int]
-    ) -> None:
+    def __init__(self, onward: Sequence[Sequence[int]], roots: Iterable[int]) -> None:
         count = len(onward)
         self.onward = onward
         self.entered = [-1] * count  # numbers in the order of entering
-        self.preorder: list[int] = []
         self.before: list[list[int]] = [[] for _ in range(count)]  # by what leads down or back
         # What leads across or ahead, at the lowest constraint that is above both ends.
         self.across: dict[int, list[tuple[int, int]]] = {}
         self.order: list[int] = []
-        fed = bytearray(count)
-        for following in onward:
-            for reader in following:
-                fed[reader] = 1
+        self.back: set[int] = set()  # what something leads back to
         self.above = list(range(count))  # a finished one -> what it was reached from
-        for root in (
-            *(c for c in starts if not fed[c]),
-            *starts,
-            *(c for c in given if not fed[c]),
-            *given,
-        ):
+        self.number = 0
+        for root in roots:
             if self.entered[root] < 0:
                 self._from(root)
         self.order.reverse()
 
     def _from(self, root: int) -> None:
-        entered, onward, preorder, above = self.entered, self.onward, self.preorder, self.above
-        first = entered[root] = len(preorder)
-        preorder.append(root)
+        entered, onward, above = self.entered, self.onward, self.above
+        before, order, number = self.before, self.order, self.number
+        first = entered[root] = number
         path, pending = [root], [iter(onward[root])]
         while path:
             current = path[-1]
             for following in pending[-1]:
                 if entered[following] < 0:
-                    entered[following] = len(preorder)
-                    preorder.append(following)
-                    self.before[following].append(current)
+                    number += 1
+                    entered[following] = number
+                    before[following].append(current)
                     path.append(following)
                     pending.append(iter(onward[following]))
                     break
                 if entered[following] >= first:
-                    top = _root(above, following)
-                    if top == following:  # on the path still: it leads back
-                        self.before[following].append(current)
+                    if above[following] == following:  # on the path still: it leads back
+                        before[following].append(current)
+                        self.back.add(following)
                     else:
+                        top = _root(above, following)
                         self.across.setdefault(top, []).append((current, following))
             else:
                 pending.pop()
                 path.pop()
-                self.order.append(current)
+                order.append(current)
                 if path:
                     above[current] = path[-1]
+        self.number = number + 1
 
     def heads(self) -> list[int]:
         """Per constraint the head of the innermost loop around it: itself, if it is one
         that only leads back to itself; -1 outside of loops; for a head of a larger loop,
         the head of the loop around that."""
-        merged = list(range(len(self.entered)))
-        heads = [-1] * len(self.entered)
-        for head in reversed(self.preorder):
+        entered, before = self.entered, self.before
+        merged = list(range(len(entered)))
+        heads = [-1] * len(entered)
+        for head in sorted(self.back.union(self.across), key=entered.__getitem__, reverse=True):
             for source, target in self.across.get(head, ()):
-                self.before[_root(merged, target)].append(source)
+                before[_root(merged, target)].append(source)
             body: list[int] = []
-            for source in self.before[head]:
+            for source in before[head]:
                 if source == head:
                     heads[head] = head
-                elif self.entered[source] > self.entered[head]:
+                elif entered[source] > entered[head]:
                     body.append(_root(merged, source))
             if not body:
                 continue
             body = list(dict.fromkeys(body))
             seen = {head, *body}
             for member in body:  # grows while it is walked
-                for source in self.before[member]:
-                    source = _root(merged, source)
+                for source in before[member]:
+                    if merged[source] != source:
+                        source = _root(merged, source)
                     if source not in seen:
                         seen.add(source)
                         body.append(source)

@@ -4,7 +4,8 @@ Solving is one sweep over the constraints in weak topological order.
 
     order      reads and writes -> a weak topological order, with its loops
     run        evaluate a constraint and join what it says into the state; in a loop, mark
-               whoever reads what grew, and step back to the first mark
+               whoever reads what grew, and step back to the first mark (in a rapid system
+               only at the loop's end)
     widen      where growth feeds back to what was evaluated before, the lattice may leap
     descend    once per widened loop, recompute it from its own answer
 
@@ -37,7 +38,7 @@ from dataflow.analysis import (
 )
 from dataflow.graph import Flow, FlowGraph
 from dataflow.lattice import Lattice
-from dataflow.order import Order, weak_topological_order
+from dataflow.order import Order, readers_of, weak_topological_order
 from dataflow.results import PointResults, Results, ValueResults
 from dataflow.together import joint
 from dataflow.wellformed import check_graph
@@ -153,18 +154,15 @@ class Sweep(Generic[V]):
         """Where constraints ask while they run, anything may feed back: one loop."""
         system = self.system
         if system.is_straight:
-            return Order(system.sequence, (), {})
+            return Order(system.sequence, (), [])
         order = weak_topological_order(
-            system.reads, system.writes, len(system.initial), system.sequence, system.initial
-        )
+            system.reads, system.writes, len(system.initial), system.sequence, system.initial,
+            nested=not system.is_rapid,
+        )  # fmt: skip
         if not system.asks:
             return order
-        ranks = range(len(order.sequence))
-        readers: dict[int, list[int]] = {}
-        for rank in ranks:
-            for unknown in system.reads[order.sequence[rank]]:
-                readers.setdefault(unknown, []).append(rank)
-        return Order(order.sequence, [ranks], readers)
+        readers = order.readers or readers_of(order.sequence, system.reads, len(self.state))
+        return Order(order.sequence, [range(len(order.sequence))], readers)
 
     def run(self) -> list[V | Unreached]:
         """The least state that covers all constraints."""
@@ -196,7 +194,7 @@ class Sweep(Generic[V]):
         reads, writes, subjects, evaluate = (
             system.reads, system.writes, system.subjects, system.evaluate,
         )  # fmt: skip
-        asks, stop = system.asks, part.stop
+        asks, is_rapid, stop = system.asks, system.is_rapid, part.stop
         grew: list[tuple[int, V | Unreached]] | None = [] if self.observer else None
         visits, rank = 0, part.start
         try:
@@ -226,13 +224,13 @@ class Sweep(Generic[V]):
                         for unknown, new in zip(targets, facts):  # noqa: B905  # lengths were compared
                             if new is UNREACHED:
                                 continue
-                            ahead = readers.get(unknown)
                             old = state[unknown]
+                            ahead = readers[unknown] if readers else None
                             if old is not UNREACHED:
                                 new = join(old, new)
                                 if new is old or new == old:
                                     continue
-                                if ahead and ahead[0] <= rank:
+                                if ahead and ahead[0] <= rank and not is_rapid:
                                     new = self.widen(unknown, old, new)
                             state[unknown] = new
                             if grew is not None:
@@ -240,7 +238,7 @@ class Sweep(Generic[V]):
                             if ahead:
                                 for reader in ahead:
                                     marked[reader] = 1
-                                if ahead[0] < following:
+                                if ahead[0] < following and not is_rapid:
                                     following = ahead[0]
                         if grew is not None:
                             self.observe(constraint, values, grew)
@@ -248,6 +246,8 @@ class Sweep(Generic[V]):
                     rank = following
                 else:
                     rank = marked.find(1, following, stop)
+                    if rank < 0 and is_rapid:
+                        rank = self.around_again(part)
         finally:
             self.rank = rank
             self.visits += visits
@@ -256,9 +256,12 @@ class Sweep(Generic[V]):
 
     def read(self, unknown: int) -> V | Unreached:
         """The state of an unknown; whoever is being evaluated is so again when it grows."""
-        ranks = self.order.readers.setdefault(unknown, [])
-        if self.rank >= 0 and self.rank not in ranks:
-            insort(ranks, self.rank)
+        if self.rank >= 0:
+            ranks = self.order.readers[unknown]
+            if ranks is None:
+                self.order.readers[unknown] = [self.rank]
+            elif self.rank not in ranks:
+                insort(ranks, self.rank)
         return self.state[unknown]
 
     def tell(self, unknown: int, fact: V) -> None:
@@ -268,18 +271,32 @@ class Sweep(Generic[V]):
     def new(self, fact: V, name: str) -> int:
         """One more unknown."""
         self.names[len(self.state)] = name
+        self.order.readers.append(None)
         self.state.append(fact)
         return len(self.state) - 1
 
     # -- loops ----------------------------------------------------------------------------
 
     def widen(self, unknown: int, old: V, new: V) -> V:
-        """The lattice's leap at a loop head, and the guard against loops without end."""
-        times = self.times[unknown] = self.times.get(unknown, 0) + 1
-        wide = self.lattice.widen(old, new, times)
+        """The lattice's leap at a loop head."""
+        wide = self.lattice.widen(old, new, self.times.get(unknown, 0) + 1)
         self.widened |= wide != new
+        self.grow(unknown, wide)
+        return wide
+
+    def around_again(self, part: range) -> int:
+        """The first mark in a loop that was gone around; -1 if there is none."""
+        rank = self.marked.find(1, part.start, part.stop)
+        if rank >= 0:
+            unknown = self.system.reads[self.order.sequence[rank]][0]
+            self.grow(unknown, self.state[unknown])  # type: ignore[arg-type]  # reached
+        return rank
+
+    def grow(self, unknown: int, fact: V) -> None:
+        """The guard against loops without end: an unknown has grown around its loop."""
+        times = self.times[unknown] = self.times.get(unknown, 0) + 1
         if times > self.limit - 4:
-            self.growth.setdefault(unknown, deque(maxlen=4)).append(wide)
+            self.growth.setdefault(unknown, deque(maxlen=4)).append(fact)
         if times > self.limit:
             last = "\n  ".join(self.lattice.show(value) for value in self.growth[unknown])
             raise DidNotConverge(
@@ -287,11 +304,10 @@ class Sweep(Generic[V]):
                 f"its loop ({self.around(unknown)}) and still grows; its last values:\n  {last}\n"
                 f"{self.lattice!r} has chains without end: give it a `widen`"
             )
-        return wide
 
     def around(self, unknown: int) -> str:
         """The loop that an unknown is in, for messages."""
-        rank = self.order.readers[unknown][0]
+        rank = (self.order.readers[unknown] or [0])[0]
         loop = next(loop for loop in self.order.loops if rank in loop)
         names = [self.name(rank) for rank in loop[:4]]
         return ", ".join(names) + (f" and {len(loop) - 4} more" if len(loop) > 4 else "")

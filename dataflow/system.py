@@ -35,6 +35,8 @@ class System(Generic[V]):
     `asks`: constraints also read and tell others while they run.  `sequence` has the
     constraints in the analysis' direction: a straight-line program needs no other order, and
     `is_straight` says that this is known to be one.
+    `is_rapid` (Kam and Ullman, 1976): once around a loop is enough to know what it does to a
+    fact, so the solver goes around outermost loops as a whole, and none needs widening.
     `first` is the number of the first node's constraint; None where it is not one by one.
     `constraint_name` and `unknown_name` are for messages.
     """
@@ -49,6 +51,7 @@ class System(Generic[V]):
     sequence: Sequence[int] = field()
     first: int | None = None
     is_straight: bool = False
+    is_rapid: bool = False
     asks: bool = False
 
     @sequence.default

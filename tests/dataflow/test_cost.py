@@ -13,6 +13,7 @@ from dataflow import (
     Backward,
     Bits,
     Chain,
+    DidNotConverge,
     Flow,
     Forward,
     GenKill,
@@ -91,14 +92,51 @@ def test_a_straight_line_is_evaluated_once_and_keeps_little(make: Callable[[], D
     assert results.visits <= SIZE
 
 
-@pytest.mark.parametrize("depth", [1, 2, 4, 8, 12])
-def test_nested_loops_cost_about_one_more_evaluation_per_loop_around(depth: int) -> None:
+@frozen
+class SeenByCode(Backward[int, int]):
+    """`Seen`, its transfer as code."""
+
+    lattice: Lattice[int] = Bits()
+
+    def transfer(self, node: int, value: int) -> int:
+        return value & ~(1 << (node + 1) % 64) | 1 << node % 64
+
+
+def nest(depth: int) -> Line:
     """The loops of depth d are heads h1..hd, a body, and ways back from the inside out."""
     heads, backs = list(range(depth)), list(range(depth + 1, 2 * depth + 1))
     size = 2 * depth + 2
     edges = [(n, n + 1) for n in range(size - 1)]
     edges += [(back, heads[depth - 1 - number]) for number, back in enumerate(backs)]
-    graph = Line(Flow(range(size), [[n] for n in range(size)], edges, [0], [size - 1]))
-    results = solve(Seen(), graph)
+    return Line(Flow(range(size), [[n] for n in range(size)], edges, [0], [size - 1]))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 12])
+def test_nested_loops_cost_about_one_more_evaluation_per_loop_around(depth: int) -> None:
+    graph = nest(depth)
+    results = solve(SeenByCode(), graph)
     transfers_flat = depth * (depth + 1)  # 156 at depth 12; 8,190 by recursion from bottom
-    assert results.visits <= 2 * transfers_flat + 2 * size
+    assert results.visits <= 2 * transfers_flat + 2 * len(graph.flow.blocks)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 12])
+def test_gen_and_kill_go_around_nested_loops_twice(depth: int) -> None:
+    """As many ways back as a path without circles has, and once more."""
+    graph = nest(depth)
+    results = solve(Seen(), graph)
+    assert results.visits <= 2 * len(graph.flow.blocks)
+    assert results.states == solve(SeenByCode(), graph).states
+
+
+@frozen
+class Shifting(Bits):
+    """A `replace` that is none: the solver would go around for ever."""
+
+    def replace(self, value: int, old: int, new: int) -> int:
+        return value << 1 | new
+
+
+def test_gen_and_kill_that_grow_for_ever_are_noticed() -> None:
+    with pytest.raises(DidNotConverge, match="grew 31 times around its loop"):
+        solve(Seen(Shifting()), nest(2), limit=30)
+    solve(Seen(Shifting()), line(100), limit=30)

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 
 from dataflow import UNREACHED, TextNode, parse, solve
+from dataflow.components import strong_components
 from dataflow.order import Order, collector_paused, weak_topological_order
 from tests.dataflow.test_brute_force import Shape, shapes
 from tests.dataflow.test_solve import Live, Numbers, nested_loops, renumbered
 
 
-def order_of(successors: Sequence[Sequence[int]]) -> Order:
+def order_of(successors: Sequence[Sequence[int]], nested: bool = True) -> Order:
     """The order of constraints that each write an unknown of their own: constraint c writes
     unknown c, and reads those of its predecessors."""
     count = len(successors)
@@ -23,7 +24,7 @@ def order_of(successors: Sequence[Sequence[int]]) -> Order:
     for source, targets in enumerate(successors):
         for target in targets:
             reads[target].append(source)
-    return weak_topological_order(reads, [(c,) for c in range(count)], count)
+    return weak_topological_order(reads, [(c,) for c in range(count)], count, nested=nested)
 
 
 def circles(successors: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -62,8 +63,12 @@ def together(successors: Sequence[Sequence[int]]) -> set[frozenset[int]]:
 
 
 def check(successors: Sequence[Sequence[int]]) -> None:
-    """What makes an order a weak topological one."""
-    order = order_of(successors)
+    """What makes an order a topological one but for loops, which are in one piece each."""
+    for nested in (True, False):
+        check_order(successors, order_of(successors, nested))
+
+
+def check_order(successors: Sequence[Sequence[int]], order: Order) -> None:
     assert sorted(order.sequence) == list(range(len(successors)))
     pieces = [frozenset(order.sequence[rank] for rank in loop) for loop in order.loops]
     assert set(pieces) == together(successors)
@@ -83,6 +88,24 @@ def test_every_outermost_loop_is_one_piece_and_the_rest_goes_onward(shape: Shape
     check(shape.successors)
 
 
+@pytest.mark.parametrize(
+    ("onward", "sequence", "loops"),
+    [
+        ([[1], [2], [0]], [0, 1, 2], [range(3)]),
+        ([[2, 1], [], [1]], [0, 2, 1], []),
+        ([[1], [1, 2], []], [0, 1, 2], [range(1, 2)]),
+        ([[2], [3], [1, 0], [1]], [0, 2, 1, 3], [range(2), range(2, 4)]),
+        ([[1, 4], [2, 3], [1], [5], [5], []], [0, 4, 1, 2, 3, 5], [range(2, 4)]),
+        ([[], [0], [1]], [2, 1, 0], []),
+    ],
+)
+def test_components_are_entered_where_the_search_gets_there_first(
+    onward: list[list[int]], sequence: list[int], loops: list[range]
+) -> None:
+    roots = [0, 1, 2] if onward[0] else [2, 1, 0]
+    assert strong_components(onward, roots) == (sequence, loops)
+
+
 @settings(deadline=None, max_examples=300)
 @given(shapes())
 def test_every_circle_feeds_back_to_where_growth_is_widened(shape: Shape) -> None:
@@ -92,7 +115,7 @@ def test_every_circle_feeds_back_to_where_growth_is_widened(shape: Shape) -> Non
     order = order_of(successors)
     rank = {node: number for number, node in enumerate(order.sequence)}
     for circle in circles(successors):
-        assert any(order.readers[node][0] <= rank[node] for node in circle)
+        assert any((order.readers[node] or [len(rank)])[0] <= rank[node] for node in circle)
 
 
 def nested(depth: int) -> list[list[int]]:

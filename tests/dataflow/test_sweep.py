@@ -146,7 +146,7 @@ def test_between_steps_nobody_is_being_evaluated() -> None:
     sweep.run()
     assert sweep.rank < 0
     assert sweep.read(1) == 5
-    assert sweep.order.readers.get(1) == []
+    assert sweep.order.readers == [[0], None]
 
 
 def test_what_is_read_while_running_is_read_again_when_it_grows() -> None:

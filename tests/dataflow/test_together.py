@@ -707,7 +707,7 @@ def number_of(elements: frozenset[Any]) -> int:
 @settings(deadline=None, max_examples=120)
 @given(st.data())
 def test_gen_and_kill_agree_with_the_transfer(data: Any, code: Any, draw: st.DataObject) -> None:
-    """At every point, in blocks of any length, and in as many evaluations."""
+    """At every point, in blocks of any length."""
     shape = draw.draw(shapes())
     subset = st.frozensets(st.integers(0, 4), max_size=3)
     nodes: list[Node] = []
@@ -721,7 +721,6 @@ def test_gen_and_kill_agree_with_the_transfer(data: Any, code: Any, draw: st.Dat
     composed, stepped = solve(data, graph), solve(code, graph)
     verify(composed)
     assert composed.states == stepped.states
-    assert composed.visits == stepped.visits
     for node in nodes:
         assert composed.reached(node) == stepped.reached(node)
         if composed.reached(node):

@@ -23,6 +23,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "dataflow/order.py": _tests(
         "dataflow", "order sweep goldens calls edges together solve brute_force"
     ),
+    "dataflow/components.py": _tests("dataflow", "order cost sweep together solve brute_force"),
     "dataflow/analysis.py": _ENGINE,
     "dataflow/lattices.py": (*_LAWS, *_tests("dataflow", "goldens explain solve")),
     "dataflow/combinators.py": _LAWS,

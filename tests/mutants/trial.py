@@ -51,7 +51,8 @@ MEMORY = 3 << 30
 
 class Verdict(Enum):
     """`PASSED`: all tests.  `FAILED`: one did, and the rest was not run.  `HUNG`: a test
-    took too long.  `BROKEN`: the trial itself went wrong, and says nothing."""
+    took too long, or all memory that it may use.  `BROKEN`: the trial itself went wrong, and
+    says nothing."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -126,7 +127,7 @@ def _fork(file: str, code: CodeType, tests: Sequence[str], plugin: object) -> Ou
             sys.stdout.flush()
         except BaseException as error:
             os.write(2, repr(error).encode())
-            ending = _BROKEN
+            ending = _FULL if isinstance(error, MemoryError) else _BROKEN
         os._exit(ending)
     os.close(there)
     output = _read_until(here, start + WALL)
@@ -138,6 +139,7 @@ def _fork(file: str, code: CodeType, tests: Sequence[str], plugin: object) -> Ou
 
 
 _BROKEN = 100
+_FULL = 101  # of memory, with pytest unable to go on
 
 
 def _verdict(status: int) -> Verdict:
@@ -148,6 +150,8 @@ def _verdict(status: int) -> Verdict:
     code = os.WEXITSTATUS(status)
     if code == pytest.ExitCode.OK:
         return Verdict.PASSED
+    if code == _FULL:
+        return Verdict.HUNG
     # A file that cannot even be imported interrupts the run.
     failed = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
     return Verdict.FAILED if code in failed else Verdict.BROKEN
