@@ -315,7 +315,11 @@ class Sweep(Generic[V]):
                 if any(value is UNREACHED for value in values):
                     continue
                 self.visits += 1
-                said = self.system.evaluate(self.system.subjects[writer], values)[position]  # type: ignore[arg-type]  # reached
+                try:
+                    said = self.system.evaluate(self.system.subjects[writer], values)[position]  # type: ignore[arg-type]  # reached
+                except Exception as error:
+                    error.add_note(f"while analysing {self.system.constraint_name(writer)}")
+                    raise
                 self.told.clear()  # what is told aside stays as it is
                 if said is not UNREACHED:
                     new = said if new is UNREACHED else self.lattice.join(new, said)
