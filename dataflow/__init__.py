@@ -7,9 +7,11 @@
     system.py     the equations they come to
     solve.py      the loop; read it first
     order.py      the order it goes in
-    together.py   analyses that need each other
+    together.py   analyses that need each other: the fields of one that solving fills in
+    joint.py      several analyses as one system
     results.py    before, after, of
     explain.py    why a fact holds
+    equations.py  for that: what gives a fact at a place, with hearing, stand_ins and growth
     update.py     edit a graph, and bring results up to date
     calls.py      functions that call each other, as one graph
     laws.py       check_lattice, check_monotone, verify

@@ -36,10 +36,10 @@ from dataflow.analysis import (
     Unreached,
 )
 from dataflow.graph import Flow, FlowGraph
+from dataflow.joint import joint
 from dataflow.lattice import Lattice
 from dataflow.order import Order, weak_topological_order
 from dataflow.results import PointResults, Results, ValueResults
-from dataflow.together import joint
 from dataflow.wellformed import check_graph
 
 N = TypeVar("N")
