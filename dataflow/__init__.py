@@ -12,7 +12,8 @@
     results.py    before, after, of
     explain.py    why a fact holds
     equations.py  for that: what gives a fact at a place, with hearing, stand_ins and growth
-    update.py     edit a graph, and bring results up to date
+    draft.py      edit a graph
+    update.py     and bring results up to date
     calls.py      functions that call each other, as one graph
     laws.py       check_lattice, check_monotone, verify
     sound.py      check_sound: facts against executions
@@ -37,6 +38,7 @@ from dataflow.analysis import (
 from dataflow.calls import Instance, Linked, link
 from dataflow.checked import checked
 from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
+from dataflow.draft import Draft, Edit
 from dataflow.draw import Diff, diffs, dot, trace
 from dataflow.explain import Reason, why
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
@@ -62,7 +64,6 @@ from dataflow.solve import DidNotConverge, Observer, Step, TransferError, solve
 from dataflow.sound import Execution, Moment, check_sound, check_values
 from dataflow.text import NotationError, TextGraph, TextNode, parse
 from dataflow.together import Partial, Shared, Solved
-from dataflow.update import Draft, Edit
 from dataflow.wellformed import GraphError, check_graph
 
 __all__ = [

@@ -66,7 +66,7 @@ class Flow(Generic[N]):
     `blocks` partition the node numbers.  `operands[n]` and `results[n]` are the value
     numbers node n reads and defines; `inputs` are values no node defines; `outputs` are
     values somebody reads after the exits.  `checked`: the builder vouches for all numbers, and
-    solving need not look.  `edits` were made to it since (`update.Draft`); `answers` are what
+    solving need not look.  `edits` were made to it since (`draft.Draft`); `answers` are what
     `together.Solved` found, by the number of edits.
     """
 
