@@ -19,6 +19,7 @@
     sound.py      check_sound: facts against executions
     checked.py    an analysis that is watched while it is solved
     wellformed.py check_graph
+    around.py     where in the program an error happened
     draw.py       diffs, pictures and traces
     text.py       graphs as ten lines of text
 

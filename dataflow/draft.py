@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from attrs import evolve, frozen
 
 from dataflow.graph import Flow, FlowGraph
+from dataflow.wellformed import check_graph
 
 N = TypeVar("N")
 
@@ -78,8 +79,11 @@ class Draft(Generic[N]):
 
     def __init__(self, graph: FlowGraph[N]) -> None:
         flow = graph.flow
+        if not flow.refers_to_itself:
+            check_graph(flow)
         self.flow: Flow[N] = evolve(
             flow,
+            checked=True,
             nodes=list(flow.nodes),
             blocks=[list(block) for block in flow.blocks],
             values=list(flow.values),

@@ -86,6 +86,11 @@ class Flow(Generic[N]):
     edits: list[object] = field(factory=list, init=False)
     answers: dict[int, object] = field(factory=dict, init=False)
 
+    @property
+    def flow(self) -> Flow[N]:
+        """Itself: it can be solved over."""
+        return self
+
     @cached_property
     def ways(self) -> list[tuple[N, int] | None]:
         """Per edge: the node that decides to take it, and its number among the ways from
@@ -111,15 +116,19 @@ class Flow(Generic[N]):
 
     @cached_property
     def refers_to_itself(self) -> bool:
-        """Whether every number in it is one of a node, block or value it has."""
+        """Whether every number in it is one of a node, block or value it has, and every node
+        stands in a block."""
         if self.checked:
             return True
         nodes, blocks, values = (
             frozenset(range(len(found))) for found in (self.nodes, self.blocks, self.values)
         )
-        copies = self.copies
+        copies, given = self.copies, (0, len(self.nodes))
         return (
-            nodes.issuperset(chain.from_iterable(self.blocks))
+            sum(map(len, self.blocks)) == len(self.nodes)
+            and len(self.operands) in given
+            and len(self.results) in given
+            and nodes.issuperset(chain.from_iterable(self.blocks))
             and blocks.issuperset(chain.from_iterable(self.edges))
             and blocks.issuperset((*self.entries, *self.exits, *self.begins.values()))
             and values.issuperset((*self.inputs, *self.outputs))

@@ -35,6 +35,7 @@ from dataflow.analysis import (
     System,
     Unreached,
 )
+from dataflow.around import add_place
 from dataflow.graph import Flow, FlowGraph
 from dataflow.joint import joint
 from dataflow.lattice import Lattice
@@ -96,6 +97,8 @@ def solve(
     Each constraint is evaluated once where nothing loops; memory is one fact per block
     (dense) or per value (sparse).
     """
+    if isinstance(analysis, type):
+        raise TypeError(f"solve wants an analysis, not its class: write {analysis.__name__}(...)")
     return _solve(analysis, graph.flow, limit, observer)
 
 
@@ -107,7 +110,11 @@ def _solve(
     posed = joint(analysis, flow, lambda needed: _solve(needed, flow, limit))
     sweep = Sweep(posed.system, posed.lattice, limit, observer)
     posed.bind(sweep)
-    state = posed.own(sweep.run())
+    try:
+        state = posed.own(sweep.run())
+    except Exception as error:
+        add_place(error, flow)
+        raise
     if isinstance(posed.analysis, (Forward, Backward)):
         return PointResults(posed.analysis, flow, state, sweep)
     if len(state) > len(flow.values):  # blocks have unknowns too

@@ -12,9 +12,9 @@ import heapq
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from dataflow.analysis import UNREACHED, Backward, Forward, SparseBackward, System
 from dataflow.draft import Edit, Links
@@ -46,18 +46,13 @@ def update(results: R, edit: object) -> R:
             isinstance(analysis, (Backward, SparseBackward)),
         )
     if index is None or not index.apply(results, edit):
-        return solve(results.analysis, _Same(flow), limit=sweep.limit)  # type: ignore[call-overload,no-any-return]  # the kind it was
+        return solve(results.analysis, flow, limit=sweep.limit)  # type: ignore[call-overload,no-any-return]  # the kind it was
     return type(results)(results.analysis, flow, sweep.state, sweep)
 
 
 def _numbered(results: Results[Any, Any]) -> bool:
     """Whether constraints can be found by node: not where control is part of the system."""
     return isinstance(results, PointResults) or results.sweep.system.first is not None
-
-
-@frozen(eq=False)
-class _Same(Generic[N]):
-    flow: Flow[N]
 
 
 @define(eq=False, slots=False)

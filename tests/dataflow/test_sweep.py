@@ -61,7 +61,7 @@ def test_a_node_that_is_named_is_not_named_again() -> None:
 
     with pytest.raises(ZeroDivisionError) as caught:
         solve(Fails(), parse("one -> last, exit\nlast: two"))
-    assert caught.value.__notes__ == ["while analysing one"]
+    assert [n for n in caught.value.__notes__ if "while" in n] == ["while analysing one"]
 
 
 def test_an_error_while_a_widened_loop_is_taken_back_names_who_was_evaluated() -> None:
