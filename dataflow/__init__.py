@@ -8,15 +8,19 @@
     solve.py      the loop; read it first
     order.py      the order it goes in
     components.py strongly connected components, for it
-    together.py   analyses that need each other
+    together.py   analyses that need each other: the fields of one that solving fills in
+    joint.py      several analyses as one system
     results.py    before, after, of
     explain.py    why a fact holds
-    update.py     edit a graph, and bring results up to date
+    equations.py  for that: what gives a fact at a place, with hearing, stand_ins and growth
+    draft.py      edit a graph
+    update.py     and bring results up to date
     calls.py      functions that call each other, as one graph
     laws.py       check_lattice, check_monotone, verify
     sound.py      check_sound: facts against executions
     checked.py    an analysis that is watched while it is solved
     wellformed.py check_graph
+    around.py     where in the program an error happened
     draw.py       diffs, pictures and traces
     text.py       graphs as ten lines of text
 
@@ -36,6 +40,7 @@ from dataflow.analysis import (
 from dataflow.calls import Instance, Linked, link
 from dataflow.checked import checked
 from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
+from dataflow.draft import Draft, Edit
 from dataflow.draw import Diff, diffs, dot, trace
 from dataflow.explain import Reason, why
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
@@ -61,7 +66,6 @@ from dataflow.solve import DidNotConverge, Observer, Step, TransferError, solve
 from dataflow.sound import Execution, Moment, check_sound, check_values
 from dataflow.text import NotationError, TextGraph, TextNode, parse
 from dataflow.together import Partial, Shared, Solved
-from dataflow.update import Draft, Edit
 from dataflow.wellformed import GraphError, check_graph
 
 __all__ = [

@@ -30,6 +30,7 @@ from dataflow.analysis import (
     SparseForward,
     System,
 )
+from dataflow.around import around
 from dataflow.graph import Flow
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.laws import LawBroken, try_laws
@@ -199,8 +200,7 @@ class _Watch:
             here = self.flow.number(arguments[0])
         except (KeyError, TypeError):
             return ""
-        nodes = range(max(0, here - 2), min(len(self.flow.nodes), here + 3))
-        return "".join(f"\n  {'>' if n == here else ' '} {self.flow.nodes[n]}" for n in nodes)
+        return around(self.flow, here)
 
 
 def _frozen(value: Any) -> Any:

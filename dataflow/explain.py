@@ -12,33 +12,19 @@ Of all derivations the answer is one with the fewest steps, and none goes in a c
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
 
-from dataflow.analysis import UNREACHED, Backward, Forward
-from dataflow.lattice import Lattice, LatticeError
+from dataflow.analysis import UNREACHED
+from dataflow.equations import ALONG
+from dataflow.hearing import Ear, Equation, Fact, Place, joined
 from dataflow.results import PointResults, Results, UnreachedError, ValueResults
+from dataflow.stand_ins import Answers
 
 N = TypeVar("N")
 V = TypeVar("V")
-
-Place = Hashable
-"""An unknown of a sparse analysis; of a dense one a block, and how many of its nodes the
-analysis has gone through."""
-
-
-ALONG = "along an edge"
-
-
-@frozen
-class Equation(Generic[V]):
-    """One way a fact comes to a place: what it reads, and what it gives of that."""
-
-    name: str
-    reads: Sequence[Place]
-    give: Callable[[list[V]], Any]  # a fact, or UNREACHED
 
 
 @frozen(eq=False)
@@ -50,19 +36,32 @@ class Reason(Generic[V]):
     by: str
     premises: tuple[Reason[V], ...]
 
-    def lines(self, first: str = "", rest: str = "") -> Iterator[str]:
-        """The explanation, from the question to where it begins."""
-        reason, indent = self, first
-        while True:
+    def lines(self) -> Iterator[str]:
+        """The explanation, from the question to where it begins.
+
+        Under each fact is what it rests on: behind dashes, save for the one that goes on.
+        """
+        told: set[Reason[V]] = set()
+        pending: list[tuple[Reason[V], str, str]] = [(self, "", "")]
+        while pending:
+            reason, first, rest = pending.pop()
+            again = reason in told and bool(reason.premises)
+            told.add(reason)
             if reason.by != ALONG:
-                begins = "" if reason.premises else ", where it begins"
-                yield f"{indent}{reason.fact} {reason.place}: {reason.by}{begins}"
-                indent = rest
-            if len(reason.premises) != 1:
-                break
-            reason = reason.premises[0]
-        for premise in reason.premises:
-            yield from premise.lines(f"{rest}- ", f"{rest}  ")
+                ending = "" if reason.premises else ", where it begins"
+                by = "as above" if again else f"{reason.by}{ending}"
+                yield f"{first}{reason.fact} {reason.place}: {by}"
+                first = rest
+                if again:
+                    continue
+            onward = reason.premises
+            if len(onward) > 1:
+                onward = tuple(premise for premise in onward if premise.premises)
+            goes_on = onward[0] if len(onward) == 1 else None
+            aside = [premise for premise in reason.premises if premise is not goes_on]
+            if goes_on is not None:
+                pending.append((goes_on, first, rest))
+            pending += [(premise, f"{rest}- ", f"{rest}  ") for premise in reversed(aside)]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -70,7 +69,13 @@ class Reason(Generic[V]):
     @property
     def steps(self) -> int:
         """How many facts the derivation has."""
-        return 1 + sum(premise.steps for premise in self.premises)
+        found = dict.fromkeys([self])
+        pending = [self]
+        while pending:
+            fresh = [premise for premise in pending.pop().premises if premise not in found]
+            found.update(dict.fromkeys(fresh))
+            pending += fresh
+        return len(found)
 
 
 def why(results: Results[N, V], where: object, fact: V | None = None) -> Reason[V]:
@@ -78,13 +83,9 @@ def why(results: Results[N, V], where: object, fact: V | None = None) -> Reason[
 
     Raises `ValueError` if it does not hold, `UnreachedError` where nothing is reached.
     """
-    equations: _Equations[V]
-    place: Place
     if isinstance(results, PointResults):
-        equations, place = _Points(results), _place(results, where)
         state = results.before(where)
     elif isinstance(results, ValueResults):
-        equations, place = _Values(results), results.flow.value(where)
         state = results.of(where)
     else:
         raise TypeError(f"{results!r} is not the result of solve()")
@@ -95,154 +96,40 @@ def why(results: Results[N, V], where: object, fact: V | None = None) -> Reason[
             f"{lattice.show(wanted)} does not hold at {where}: the fact there is "
             f"{lattice.show(state)}"
         )
-    return _Search(equations, lattice).derive((place, wanted))
+    answers = Answers(results)
+    return _Search(answers.ear).derive((answers.place(where), wanted))
 
 
-def _place(results: PointResults[Any, Any], node: object) -> tuple[int, int]:
-    block, position = results.flow.place(node)
-    length = len(results.flow.blocks[block])
-    return block, length - position if isinstance(results.analysis, Backward) else position
-
-
-class _Equations(Generic[V]):
-    """What gives a fact at a place."""
-
-    def state(self, place: Any) -> Any:
-        """The solved fact at a place, or UNREACHED."""
-        raise NotImplementedError
-
-    def name(self, place: Any) -> str:
-        raise NotImplementedError
-
-    def of(self, place: Any) -> Iterator[Equation[V]]:
-        """The equations for a place, the boundary first."""
-        raise NotImplementedError
-
-
-class _Values(_Equations[V]):
-    """A fact per value."""
-
-    def __init__(self, results: ValueResults[Any, V]) -> None:
-        self.system, self.states = results.sweep.system, results.states
-        self.asks = self.system.asks
-        self.results = results
-
-    def state(self, place: int) -> Any:
-        if place < len(self.states):
-            return self.states[place]
-        return self.results.sweep.state[place]
-
-    def name(self, place: int) -> str:
-        return f"of {self.system.unknown_name(place)}"
-
-    def of(self, place: int) -> Iterator[Equation[V]]:
-        system = self.system
-        start = system.initial[place]
-        if start is not UNREACHED:
-            yield Equation("the boundary", (), lambda _: start)
-        for constraint, position in system.writers[place]:
-            subject = system.subjects[constraint]
-
-            def give(values: list[Any], subject: object = subject, position: int = position) -> Any:
-                return system.evaluate(subject, values)[position]
-
-            yield Equation(system.constraint_name(constraint), system.reads[constraint], give)
-
-
-class _Points(_Equations[V]):
-    """A fact per program point, node by node."""
-
-    def __init__(self, results: PointResults[Any, V]) -> None:
-        self.results, self.flow = results, results.flow
-        analysis = results.analysis
-        assert isinstance(analysis, (Forward, Backward))
-        self.analysis = analysis
-        self.backward = isinstance(analysis, Backward)
-        pairs = [(t, s) if self.backward else (s, t) for s, t in self.flow.edges]
-        self.into: dict[int, list[tuple[int, Any]]] = {}
-        for (source, target), way in zip(pairs, self.flow.ways, strict=True):
-            self.into.setdefault(target, []).append((source, way))
-
-    def node(self, block: int, step: int) -> Any:
-        nodes = self.flow.blocks[block]
-        return self.flow.nodes[nodes[-1 - step] if self.backward else nodes[step]]
-
-    def state(self, place: tuple[int, int]) -> Any:
-        block, steps = place
-        if self.results.states[block] is UNREACHED:
-            return UNREACHED
-        length = len(self.flow.blocks[block])
-        return self.results.at(block, length - steps if self.backward else steps)
-
-    def name(self, place: tuple[int, int]) -> str:
-        block, steps = place
-        length = len(self.flow.blocks[block])
-        if not length:
-            return "on an edge"
-        before, after = ("after", "before") if self.backward else ("before", "after")
-        if steps < length:
-            return f"{before} [{self.node(block, steps)}]"
-        return f"{after} [{self.node(block, length - 1)}]"
-
-    def of(self, place: tuple[int, int]) -> Iterator[Equation[V]]:
-        block, steps = place
-        analysis = self.analysis
-        if steps:
-            node = self.node(block, steps - 1)
-            yield Equation(
-                f"by [{node}]", ((block, steps - 1),), lambda v: analysis.transfer(node, v[0])
-            )
-            return
-        start = self.results.sweep.system.initial[self.unknown(block)]
-        if start is not UNREACHED:
-            yield Equation("the boundary", (), lambda _: start)
-        for source, way in self.into.get(block, ()):
-
-            def give(values: list[V], way: Any = way) -> Any:
-                return values[0] if way is None else analysis.edge(way[0], way[1], values[0])
-
-            yield Equation(ALONG, ((source, len(self.flow.blocks[source])),), give)
-
-    def unknown(self, block: int) -> int:
-        return block
-
-
-Goal = tuple[Place, V]
+Goal = tuple[Place, Fact]
 
 
 @define(eq=False)
-class _Way(Generic[V]):
+class _Way:
     """One way to derive a goal."""
 
     by: str
-    premises: list[Any]
-    missing: int = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.missing = len(self.premises)
+    premises: list[Goal]
+    numbers: list[int] = field(factory=list, init=False)
+    missing: int = field(default=0, init=False)
 
 
-class _Search(Generic[V]):
+class _Search:
     """The cheapest derivation (Knuth, 1977): goals are settled in the order of their size."""
 
-    def __init__(self, equations: _Equations[V], lattice: Lattice[V]) -> None:
-        self.equations, self.lattice = equations, lattice
-        try:
-            self.bottom: list[V] = [lattice.bottom]
-        except LatticeError:  # then every read counts as a carrier
-            self.bottom = []
+    def __init__(self, ear: Ear) -> None:
+        self.ear = ear
 
-    def derive(self, goal: Goal[V]) -> Reason[V]:
-        goals: list[Goal[V]] = [goal]
-        ways: list[list[_Way[V]]] = []
+    def derive(self, goal: Goal, grown: bool = False) -> Reason[Any]:
+        """`grown`: facts may also rest on what was known when they came to be.  It takes solving
+        once more, and is needed where facts of a loop rest on each other."""
+        goals: list[Goal] = [goal]
         number = {self.key(goal): 0}
-        users: dict[int, list[tuple[int, _Way[V]]]] = {}
-        ready: list[tuple[int, int, int, _Way[V]]] = []  # size, a tie-breaker, goal, way
+        users: dict[int, list[tuple[int, _Way]]] = {}
+        ready: list[tuple[int, int, int, _Way]] = []  # size, a tie-breaker, goal, way
         count = 0
         for at, each in enumerate(goals):  # grows while it is walked
-            found = list(self.ways(each))
-            ways.append(found)
-            for way in found:
+            ways = [*self.ways(each), *(self.origins(each) if grown else ())]
+            for way in ways:
                 numbers = []
                 for premise in way.premises:
                     key = self.key(premise)
@@ -250,15 +137,15 @@ class _Search(Generic[V]):
                         number[key] = len(goals)
                         goals.append(premise)
                     numbers.append(number[key])
-                way.premises = list(dict.fromkeys(numbers))
-                way.missing = len(way.premises)
-                for premise_number in way.premises:
+                way.numbers = list(dict.fromkeys(numbers))
+                way.missing = len(way.numbers)
+                for premise_number in way.numbers:
                     users.setdefault(premise_number, []).append((at, way))
-                if not way.premises:
+                if not way.numbers:
                     count += 1
                     heapq.heappush(ready, (1, count, at, way))
         size: dict[int, int] = {}
-        best: dict[int, _Way[V]] = {}
+        best: dict[int, _Way] = {}
         while ready and 0 not in best:
             cost, _, at, way = heapq.heappop(ready)
             if at in best:
@@ -268,32 +155,33 @@ class _Search(Generic[V]):
                 using.missing -= 1
                 if not using.missing and user not in best:
                     count += 1
-                    total = 1 + sum(size[premise] for premise in using.premises)
+                    total = 1 + sum(size[premise] for premise in using.numbers)
                     heapq.heappush(ready, (total, count, user, using))
+        if 0 not in best and not grown:
+            return self.derive(goal, grown=True)
         return self.reason(0, goals, best)
 
-    def key(self, goal: Goal[V]) -> Hashable:
+    def key(self, goal: Goal) -> Hashable:
         place, fact = goal
         return place, fact if _hashes(fact) else repr(fact)
 
-    def ways(self, goal: Goal[V]) -> Iterator[_Way[V]]:
+    def ways(self, goal: Goal) -> Iterator[_Way]:
         """Every equation that gives the fact, or what of several gives it together."""
         place, fact = goal
-        leq = self.lattice.leq
-        said: list[tuple[Equation[V], list[V], V]] = []
-        for equation in self.equations.of(place):
-            values = [self.equations.state(read) for read in equation.reads]
-            if any(value is UNREACHED for value in values):
-                continue
-            given = equation.give(list(values))
+        lattice = place.answer.lattice
+        said: list[tuple[Equation, Fact]] = []
+        for equation in place.answer.equations(place.at):
+            given, _ = self.ear.evaluate(equation)
             if given is not UNREACHED:
-                said.append((equation, values, given))
-        alone = [each for each in said if leq(fact, each[2])]
-        for equation, values, _ in alone:
-            yield _Way(equation.name, self.carriers(equation, values, fact))
+                said.append((equation, given))
+        alone = [equation for equation, given in said if lattice.leq(fact, given)]
+        for equation in alone:
+            _, read = self.ear.evaluate(equation)
+            for premises in self.carriers(equation, goal, read):
+                yield _Way(equation.name, premises)
         if alone:
             return
-        smaller = [part for part in self.lattice.parts(fact) if not leq(fact, part)]
+        smaller = [part for part in lattice.parts(fact) if not lattice.leq(fact, part)]
         if smaller:
             yield _Way("together", [(place, part) for part in smaller])
             return
@@ -301,62 +189,102 @@ class _Search(Generic[V]):
         needed = list(said)
         for each in said:
             rest = [other for other in needed if other is not each]
-            if rest and leq(fact, self.joined([given for _, _, given in rest])):
+            if rest and lattice.leq(fact, joined(lattice, [given for _, given in rest])):
                 needed = rest
-        premises = [c for e, values, given in needed for c in self.carriers(e, values, given)]
-        yield _Way("merged: " + " and ".join(e.name for e, _, _ in needed), premises)
+        premises = [
+            premise
+            for equation, given in needed
+            for premise in self.enough(equation, (place, given))
+        ]
+        yield _Way("merged: " + " and ".join(equation.name for equation, _ in needed), premises)
 
-    def joined(self, facts: list[V]) -> V:
-        total = facts[0]
-        for fact in facts[1:]:
-            total = self.lattice.join(total, fact)
-        return total
+    def origins(self, goal: Goal) -> Iterator[_Way]:
+        """How the fact came to be while the system was solved."""
+        place, fact = goal
+        lattice = place.answer.lattice
+        origin = place.answer.origin(place.at, fact)
+        if origin is None:
+            return
+        premises: list[Goal] = []
+        for equation, read, said in origin.said:
+            needed = fact if lattice.leq(fact, said) else said
+            premises += next(self.carriers(equation, (place, needed), read))
+        names = " and ".join(equation.name for equation, _, _ in origin.said)
+        if origin.before is not UNREACHED:
+            yield _Way(f"widened after {names}", [*premises, (place, origin.before)])
+        else:
+            yield _Way(names if len(origin.said) == 1 else f"merged: {names}", premises)
 
-    def carriers(self, equation: Equation[V], values: list[V], fact: V) -> list[Goal[V]]:
-        """What an equation must read, and where, to give a fact."""
-        found: list[Goal[V]] = []
-        for position, place in enumerate(equation.reads):
-            if self.bottom and self.gives(equation, values, position, self.bottom[0], fact):
-                continue
-            state = values[position]
-            candidates = [fact] if self.lattice.leq(fact, state) else []
-            candidates += list(self.lattice.parts(state))
-            enough = (c for c in candidates if self.gives(equation, values, position, c, fact))
-            found.append((place, next(enough, state)))
-        return found
+    def carriers(
+        self, equation: Equation, goal: Goal, read: Mapping[Place, Fact]
+    ) -> Iterator[list[Goal]]:
+        """What an equation must read, and where, to give a fact: each read that is enough
+        without the others; else some that are, of which none can be left out."""
+        # Where there is no bottom to put in its place, a read counts as a carrier.
+        kept = {place: fact for place, fact in read.items() if not place.answer.bottom}
+        others = {place: fact for place, fact in read.items() if place.answer.bottom}
+        if self.gives(equation, goal, kept):
+            yield self.lowered(equation, goal, kept)
+            return
+        enough = [p for p, f in others.items() if self.gives(equation, goal, {**kept, p: f})]
+        for place in enough:
+            yield self.lowered(equation, goal, {**kept, place: others[place]})
+        if enough:
+            return
+        for place in others:
+            fewer = {other: fact for other, fact in read.items() if other != place}
+            if self.gives(equation, goal, fewer):
+                read = fewer
+        yield self.lowered(equation, goal, read)
 
-    def gives(
-        self, equation: Equation[V], values: list[V], position: int, instead: V, fact: V
-    ) -> bool:
-        changed = [*values[:position], instead, *values[position + 1 :]]
-        given = equation.give(changed)
-        return given is not UNREACHED and self.lattice.leq(fact, given)
+    def enough(self, equation: Equation, goal: Goal) -> list[Goal]:
+        """What an equation must read, of the solution, to give a fact."""
+        _, read = self.ear.evaluate(equation)
+        return next(self.carriers(equation, goal, read))
 
-    def reason(self, root: int, goals: list[Goal[V]], best: dict[int, _Way[V]]) -> Reason[V]:
+    def lowered(self, equation: Equation, goal: Goal, kept: Mapping[Place, Fact]) -> list[Goal]:
+        """Parts of what is read that are enough."""
+        kept = dict(kept)
+        for place, state in kept.items():
+            lattice = place.answer.lattice
+            small = list(lattice.parts(state))
+            if lattice == goal[0].answer.lattice and lattice.leq(goal[1], state):
+                small.insert(0, goal[1])
+            for part in small:
+                if self.gives(equation, goal, {**kept, place: part}):
+                    kept[place] = part
+                    break
+        return list(kept.items())
+
+    def gives(self, equation: Equation, goal: Goal, kept: Mapping[Place, Fact]) -> bool:
+        try:
+            given, _ = self.ear.evaluate(equation, kept)
+        except Exception:  # it cannot do with less
+            return False
+        return given is not UNREACHED and goal[0].answer.lattice.leq(goal[1], given)
+
+    def reason(self, root: int, goals: list[Goal], best: dict[int, _Way]) -> Reason[Any]:
         """The derivation as a tree, built from its leaves."""
-        if root not in best:  # widened further than any equation says
-            return self.leaf(goals[root])
-        made: dict[int, Reason[V]] = {}
+        if root not in best:
+            place, fact = goals[root]
+            by = "with facts that rest on each other"
+            return Reason(str(place), place.answer.lattice.show(fact), by, ())
+        made: dict[int, Reason[Any]] = {}
         pending = [root]
         while pending:
             at = pending[-1]
-            wanted = [p for p in best[at].premises if p not in made]
-            if wanted:
-                pending += wanted
+            wanted = [p for p in best[at].numbers if p not in made]
+            pending += wanted
+            if wanted or pending.pop() in made:
                 continue
-            pending.pop()
             place, fact = goals[at]
             made[at] = Reason(
-                self.equations.name(place),
-                self.lattice.show(fact),
+                str(place),
+                place.answer.lattice.show(fact),
                 best[at].by,
-                tuple(made[premise] for premise in best[at].premises),
+                tuple(made[premise] for premise in best[at].numbers),
             )
         return made[root]
-
-    def leaf(self, goal: Goal[V]) -> Reason[V]:
-        place, fact = goal
-        return Reason(self.equations.name(place), self.lattice.show(fact), "by widening", ())
 
 
 def _hashes(fact: object) -> bool:

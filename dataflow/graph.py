@@ -66,7 +66,7 @@ class Flow(Generic[N]):
     `blocks` partition the node numbers.  `operands[n]` and `results[n]` are the value
     numbers node n reads and defines; `inputs` are values no node defines; `outputs` are
     values somebody reads after the exits.  `checked`: the builder vouches for all numbers, and
-    solving need not look.  `edits` were made to it since (`update.Draft`); `answers` are what
+    solving need not look.  `edits` were made to it since (`draft.Draft`); `answers` are what
     `together.Solved` found, by the number of edits.
     """
 
@@ -85,6 +85,11 @@ class Flow(Generic[N]):
     checked: bool = False
     edits: list[object] = field(factory=list, init=False)
     answers: dict[int, object] = field(factory=dict, init=False)
+
+    @property
+    def flow(self) -> Flow[N]:
+        """Itself: it can be solved over."""
+        return self
 
     @cached_property
     def ways(self) -> list[tuple[N, int] | None]:
@@ -111,15 +116,19 @@ class Flow(Generic[N]):
 
     @cached_property
     def refers_to_itself(self) -> bool:
-        """Whether every number in it is one of a node, block or value it has."""
+        """Whether every number in it is one of a node, block or value it has, and every node
+        stands in a block."""
         if self.checked:
             return True
         nodes, blocks, values = (
             frozenset(range(len(found))) for found in (self.nodes, self.blocks, self.values)
         )
-        copies = self.copies
+        copies, given = self.copies, (0, len(self.nodes))
         return (
-            nodes.issuperset(chain.from_iterable(self.blocks))
+            sum(map(len, self.blocks)) == len(self.nodes)
+            and len(self.operands) in given
+            and len(self.results) in given
+            and nodes.issuperset(chain.from_iterable(self.blocks))
             and blocks.issuperset(chain.from_iterable(self.edges))
             and blocks.issuperset((*self.entries, *self.exits, *self.begins.values()))
             and values.issuperset((*self.inputs, *self.outputs))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from attrs import define, field
 
 from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, SparseForward, Unreached
+from dataflow.around import add_place
 from dataflow.graph import Flow
 from dataflow.together import NotYet, needs
 
@@ -205,6 +206,7 @@ class PointResults(Results[N, V]):
                 fact = UNREACHED
             except Exception as error:
                 error.add_note(f"while analysing {self.flow.nodes[node]}")
+                add_place(error, self.flow)
                 raise
             yield fact
 

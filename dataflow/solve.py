@@ -36,11 +36,12 @@ from dataflow.analysis import (
     System,
     Unreached,
 )
+from dataflow.around import add_place
 from dataflow.graph import Flow, FlowGraph
+from dataflow.joint import joint
 from dataflow.lattice import Lattice
 from dataflow.order import Order, readers_of, weak_topological_order
 from dataflow.results import PointResults, Results, ValueResults
-from dataflow.together import joint
 from dataflow.wellformed import check_graph
 
 N = TypeVar("N")
@@ -97,6 +98,8 @@ def solve(
     Each constraint is evaluated once where nothing loops; memory is one fact per block
     (dense) or per value (sparse).
     """
+    if isinstance(analysis, type):
+        raise TypeError(f"solve wants an analysis, not its class: write {analysis.__name__}(...)")
     return _solve(analysis, graph.flow, limit, observer)
 
 
@@ -108,7 +111,11 @@ def _solve(
     posed = joint(analysis, flow, lambda needed: _solve(needed, flow, limit))
     sweep = Sweep(posed.system, posed.lattice, limit, observer)
     posed.bind(sweep)
-    state = posed.own(sweep.run())
+    try:
+        state = posed.own(sweep.run())
+    except Exception as error:
+        add_place(error, flow)
+        raise
     if isinstance(posed.analysis, (Forward, Backward)):
         return PointResults(posed.analysis, flow, state, sweep)
     if len(state) > len(flow.values):  # blocks have unknowns too
@@ -331,7 +338,11 @@ class Sweep(Generic[V]):
                 if any(value is UNREACHED for value in values):
                     continue
                 self.visits += 1
-                said = self.system.evaluate(self.system.subjects[writer], values)[position]  # type: ignore[arg-type]  # reached
+                try:
+                    said = self.system.evaluate(self.system.subjects[writer], values)[position]  # type: ignore[arg-type]  # reached
+                except Exception as error:
+                    error.add_note(f"while analysing {self.system.constraint_name(writer)}")
+                    raise
                 self.told.clear()  # what is told aside stays as it is
                 if said is not UNREACHED:
                     new = said if new is UNREACHED else self.lattice.join(new, said)

@@ -70,16 +70,16 @@ def _blocks(flow: Flow[N]) -> Iterator[str]:
                     "a node that runs in two places is two nodes"
                 )
             home[number] = block
-    for number, node in enumerate(flow.nodes):
+    for node, number in flow.node_number.items():  # not those that a draft has erased
         if number not in home:
             yield f"{node} stands in no block: put it in one, if in one that nothing leads to"
 
 
 def _dangling(where: str, kind: str, numbers: Iterable[int], count: int) -> Iterator[str]:
     for number in numbers:
-        if not 0 <= number < count:
+        if number not in range(count):
             has = f"{kind}s 0 to {count - 1}" if count else f"no {kind}s"
-            yield f"{where}: there is no {kind} {number}; the graph has {has}"
+            yield f"{where}: there is no {kind} {number!r}; the graph has {has}"
 
 
 def _equal(kind: str, things: Sequence[object]) -> Iterator[str]:

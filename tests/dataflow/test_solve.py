@@ -34,6 +34,7 @@ from dataflow import (
     LatticeError,
     PointResults,
     Powerset,
+    Solved,
     SparseBackward,
     SparseForward,
     TextGraph,
@@ -735,7 +736,10 @@ def test_a_sparse_transfer_that_raises_says_at_which_node() -> None:
 
     with pytest.raises(ZeroDivisionError) as caught:
         solve(Fails(), parse("x = read y"))
-    assert caught.value.__notes__ == ["while analysing x = read y"]
+    assert caught.value.__notes__ == [
+        "while analysing x = read y",
+        "in the program:\n  > x = read y",
+    ]
 
 
 def test_an_error_with_notes_of_its_own_says_at_which_node_too() -> None:
@@ -752,7 +756,51 @@ def test_an_error_with_notes_of_its_own_says_at_which_node_too() -> None:
 
     with pytest.raises(ValueError, match="no rule") as caught:
         solve(Fails(), parse("x = read y"))
-    assert caught.value.__notes__ == ["add one with `rule`", "while analysing x = read y"]
+    assert caught.value.__notes__[:2] == ["add one with `rule`", "while analysing x = read y"]
+
+
+@frozen
+class FailsAtC(Forward[TextNode, int]):
+    lattice: Lattice[int] = Bits()
+
+    def transfer(self, node: TextNode, value: int) -> int:
+        return value + "x" if node.word == "c" else value  # type: ignore[operator]  # on purpose
+
+
+@frozen
+class NeedsOneThatFails(FailsAtC):
+    other: Solved[TextNode, int] = Solved(FailsAtC)
+
+
+def test_an_error_shows_the_program_around_the_node() -> None:
+    """Once, in whatever analysis it happens, and with advice where a fact may be none."""
+    for analysis in (FailsAtC(), NeedsOneThatFails()):
+        with pytest.raises(TypeError) as caught:
+            solve(analysis, parse("a\nb\nc\nd\ne -> exit, 1\nf"))
+        assert caught.value.__notes__ == [
+            "while analysing c",
+            "in the program:\n    a\n    b\n  > c\n    d\n    e",
+            "solve(checked(analysis), graph) finds facts that are none",
+        ]
+
+
+def test_so_does_one_that_comes_with_the_question() -> None:
+    """In a straight line nothing is computed until somebody asks."""
+    graph = parse("a\nb\nc\nd")
+    results = solve(FailsAtC(), graph)
+    with pytest.raises(TypeError) as caught:
+        results.before(graph.node("4"))
+    assert "in the program:\n    a\n    b\n  > c\n    d" in caught.value.__notes__
+
+
+def test_a_class_is_no_analysis() -> None:
+    with pytest.raises(TypeError, match=r"not its class: write FailsAtC\(\.\.\.\)"):
+        solve(FailsAtC, parse("a"))  # type: ignore[call-overload]  # on purpose
+
+
+def test_a_flow_can_be_solved_over_as_it_is() -> None:
+    graph = parse("a = read\nwrite a")
+    assert str(solve(FailsAtC(), graph.flow)) == str(solve(FailsAtC(), graph))
 
 
 # Size

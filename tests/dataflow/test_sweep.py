@@ -61,7 +61,32 @@ def test_a_node_that_is_named_is_not_named_again() -> None:
 
     with pytest.raises(ZeroDivisionError) as caught:
         solve(Fails(), parse("one -> last, exit\nlast: two"))
-    assert caught.value.__notes__ == ["while analysing one"]
+    assert [n for n in caught.value.__notes__ if "while" in n] == ["while analysing one"]
+
+
+def test_an_error_while_a_widened_loop_is_taken_back_names_who_was_evaluated() -> None:
+    """The second fails for what the first gives after the leap."""
+
+    def evaluate(constraint: int, values: list[Fact]) -> Sequence[Fact]:
+        if constraint == 1 and values[0] == (0, 9):
+            raise ZeroDivisionError
+        return [Interval.meet(Interval(), Interval.add(values[0], (0, 1)), (0, 9))]
+
+    loop = system([(0,), (1,)], [(1,), (0,)], evaluate, [(0, 0), UNREACHED])
+    with pytest.raises(ZeroDivisionError) as caught:
+        fixpoint(loop, Interval())
+    assert caught.value.__notes__ == ["while analysing c1"]
+
+
+def test_an_error_of_the_lattice_after_a_leap_blames_no_constraint() -> None:
+    class Fails(Interval):
+        def leq(self, a: Any, b: Any) -> bool:
+            raise ZeroDivisionError
+
+    count = system([(0,)], [(0,)], lambda c, values: [Interval.add(values[0], (1, 1))], [(0, 0)])
+    with pytest.raises(ZeroDivisionError) as caught:
+        fixpoint(count, Fails())
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_no_facts_at_all_is_a_wrong_number() -> None:
@@ -113,6 +138,18 @@ def test_a_growing_loop_is_reported_with_its_last_four_facts() -> None:
     message = str(caught.value)
     assert "the fact at u0 grew 7 times" in message
     assert re.findall(r"^  (\d+)$", message, re.MULTILINE) == ["4", "5", "6", "7"]
+
+
+@pytest.mark.parametrize(
+    ("size", "names"), [(4, "c0, c1, c2, c3"), (5, "c0, c1, c2, c3 and 1 more")]
+)
+def test_a_growing_loop_is_named_by_its_first_four_constraints(size: int, names: str) -> None:
+    around = [(number,) for number in range(size)]
+    following = [*around[1:], around[0]]
+    initial = [0, *[UNREACHED] * (size - 1)]
+    count = system(around, following, lambda c, values: [values[0] + 1], initial)
+    with pytest.raises(DidNotConverge, match=re.escape(f"its loop ({names}) and still grows")):
+        fixpoint(count, Chain(), limit=6)
 
 
 def test_growth_up_to_the_limit_is_no_error() -> None:

@@ -30,8 +30,8 @@ from dataflow import (
     verify,
 )
 from dataflow.analysis import GenKill
+from dataflow.draft import Draft
 from dataflow.together import Partial, Shared, Solved
-from dataflow.update import Draft
 from tests.dataflow.test_brute_force import Graph, Node, Shape, in_lines, shapes
 
 Names = frozenset[str]

@@ -166,6 +166,7 @@ class Partly:
         (Open, {"a": Chain()}, r"field 'b' of Open has no lattice: write Record\(Open, b=\.\.\.\)"),
         (Open, {"a": Chain(), "b": 3}, "field 'b' of Open has no lattice"),
         (Open, {"a": Chain(), "b": Chain(), "c": Chain()}, "Open has no field 'c'"),
+        (Open, {name: Chain() for name in "ahgfedcb"}, "Open has no field 'c'"),
         (Changes, {"a": Chain()}, r"make Changes an attrs\.frozen class"),
         (Incomparable, {"a": Chain()}, r"make Incomparable an attrs\.frozen class"),
         (Derived, {"a": Chain(), "b": Chain()}, "field 'b' of Derived must be an argument"),
@@ -196,8 +197,11 @@ def test_a_union_keeps_its_lattices_apart() -> None:
         ("self", frozenset("b")),
     ]
     assert pickle.loads(pickle.dumps(lattice)) == lattice
-    with pytest.raises(LatticeError, match=r"no lattice 'sizes'; it has size, self"):
+    assert hash(lattice) == hash(DisjointUnion(size=Interval(), self=Powerset()))
+    with pytest.raises(LatticeError, match=r"no lattice 'sizes'; it has size, self$"):
         lattice.of("sizes", (0, 1))
+    with pytest.raises(LatticeError, match=r"no lattice 'size'; it has none$"):
+        DisjointUnion().of("size", (0, 1))
 
 
 # -- Reduced ---------------------------------------------------------------------------------
@@ -291,6 +295,17 @@ def test_sides_that_need_each_other_are_one_part() -> None:
     )
     assert list(both.parts((3, 4))) == [(3, 4)]
     assert list(both.parts((3, 0))) == []
+
+
+def test_pairs_without_a_bottom_are_not_taken_apart() -> None:
+    upside_down: Reduced[Any, int] = Reduced(Dual(Powerset()), Bits(), reduce=lambda pair: pair)
+    assert list(upside_down.parts((frozenset("ab"), 3))) == [(frozenset("ab"), 3)]
+
+
+def test_a_reduction_is_given_by_name() -> None:
+    """Third, it would look like one more side."""
+    with pytest.raises(TypeError, match="argument"):
+        Reduced(Bits(), Bits(), lambda pair: pair)  # type: ignore[call-arg]  # on purpose
 
 
 # -- parts -----------------------------------------------------------------------------------

@@ -190,6 +190,22 @@ def test_flat_keeps_numbers_of_different_types_apart() -> None:
     assert lattice.join("a", "".join("a")) == "a"
 
 
+def test_flat_keeps_what_is_not_equal_to_itself() -> None:
+    """One that is no number joined with itself is itself."""
+    lattice: Lattice[Any] = Flat()
+    odd = float("nan")
+    assert lattice.join(odd, odd) is odd
+    assert lattice.meet(odd, odd) is odd
+    assert lattice.leq(odd, odd)
+
+
+def test_sets_are_taken_apart_and_written_in_order() -> None:
+    """A set of 1 and 8 goes through 8 first."""
+    assert list(Powerset[int]().parts(frozenset({1, 8}))) == [frozenset({1}), frozenset({8})]
+    assert repr(Powerset(frozenset({8, 1}))) == "Powerset(universe={1, 8})"
+    assert repr(Powerset()) == "Powerset(universe=None)"
+
+
 def test_canonical_maps_leave_out_what_says_nothing() -> None:
     """A key with the inner bottom and an absent key are the same fact and the same map."""
     lattice: MapOf[str, frozenset[str]] = MapOf(Powerset())

@@ -68,6 +68,20 @@ def test_a_partition_reads_the_same_in_any_order() -> None:
         _ = lattice.top
 
 
+def test_classes_are_in_the_order_of_what_is_in_them() -> None:
+    """Sorted inside, too: a set of 1 and 8 goes through 8 first."""
+    lattice: Partition[int] = Partition()
+    value = lattice.of([(4, 5), (2, 7), (8, 1), (6, 3), (0, 9)])
+    assert lattice.classes(value) == [*map(frozenset, [(0, 9), (1, 8), (2, 7), (3, 6), (4, 5)])]
+
+
+def test_a_partition_is_finer_class_by_class() -> None:
+    """Some classes may be the same in both."""
+    lattice: Partition[str] = Partition()
+    assert lattice.leq(lattice.of(["ab", "xy"]), lattice.of(["ab", "xyz"]))
+    assert not lattice.leq(lattice.of(["ab", "xyz"]), lattice.of(["ab", "xy"]))
+
+
 def test_a_long_chain_of_sames_is_merged_in_one_join() -> None:
     """As many steps as elements, not their square."""
     n = 20_000

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from dataflow import (
     Copy,
     CopyKind,
+    Draft,
     Flow,
     Forward,
     GraphError,
@@ -19,6 +20,7 @@ from dataflow import (
     Powerset,
     SparseBackward,
     check_graph,
+    checked,
     parse,
     solve,
 )
@@ -65,6 +67,7 @@ def test_graphs_of_the_other_tests_pass(shape: Any, graph: Any) -> None:
         ({"edges": [(0, 2)]}, "the edge from block 0 to block 2: there is no block 2"),
         ({"edges": [(-1, 0)]}, "the edge from block -1 to block 0: there is no block -1"),
         ({"entries": [2]}, "entries: there is no block 2; the graph has blocks 0 to 1"),
+        ({"edges": [(0, "1")]}, "there is no block '1'; the graph has blocks 0 to 1"),
         ({"entries": []}, "no block is an entry"),
         ({"exits": [-1]}, "exits: there is no block -1"),
         ({"blocks": [[0], [1, 3]]}, "block 1: there is no node 3"),
@@ -132,3 +135,27 @@ def test_solving_refuses_a_graph_that_refers_to_what_it_has_not(
     """Whether the analysis would have looked there or not."""
     with pytest.raises(GraphError, match="there is no"):
         solve(analysis, Graph(evolve(RIGHT, **wrong)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"blocks": [[0], [1]], "begins": {}}, "c stands in no block"),
+        ({"blocks": [[0], [1, 2, 0]]}, "a stands in block 0 and in block 1"),
+        ({"operands": [[], [0]]}, "`operands` has 2 entries for 3 nodes"),
+        ({"results": [[0]]}, "`results` has 1 entries for 3 nodes"),
+    ],
+)
+def test_solving_and_editing_refuse_a_graph_that_is_not_whole(
+    wrong: dict[str, Any], message: str
+) -> None:
+    for use in (lambda flow: solve(Dense(), flow), Draft):
+        with pytest.raises(GraphError, match=message):
+            use(evolve(RIGHT, **wrong))
+
+
+def test_an_erased_node_is_not_missed() -> None:
+    draft = Draft(parse("a\nb\nc"))
+    draft.erase(draft.flow.nodes[1])
+    check_graph(draft)
+    assert len(str(solve(checked(Dense()), draft)).splitlines()) == 2

@@ -425,6 +425,23 @@ class TestWritesInLoops:
         assert written[inside] >= {"mul", f"{inside}/body/sin (earlier)"}
         assert written["while_loop"] == {"mul"}
 
+    def test_a_loop_in_a_branch_runs_once_and_what_it_allocates_did_not_exist_before(self) -> None:
+        from torch._higher_order_ops import while_loop
+
+        def step(i: Tensor, v: Tensor) -> Any:
+            return i + 1, v.add_(1).sin()
+
+        def branch(x: Tensor) -> Any:
+            start = torch.tensor(0)
+            return while_loop(lambda i, v: i < 3, step, (start, x.cos()))[1]  # type: ignore[no-untyped-call]  # torch's own
+
+        written = self._written(lambda x: torch.cond(x.sum() > 0, branch, torch.sin, (x,)))
+        inside = "cond/true/while_loop"
+        assert written == {
+            f"{inside}/body/add_": {"cond/true/cos", f"{inside}/body/sin (earlier)"},
+            inside: {"cond/true/cos"},
+        }
+
 
 def _mystery(x: Tensor) -> Tensor:
     return torch.tensor(x.tolist())
