@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
-from passes.frontends.capture import first_line, quiet, user_place
+from passes.frontends.capture import first_line, sealed, user_place
 from passes.frontends.dynamic_inputs import Asked, recorded
 from passes.frontends.fakes import World, module_tensors
 from passes.frontends.fx import Walk
@@ -111,7 +111,7 @@ def has_value(fake: torch.Tensor) -> bool:
 @contextmanager
 def _capturing(name: str) -> Iterator[None]:
     try:
-        with quiet(), warnings.catch_warnings(), torch.no_grad():
+        with sealed(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             # What calls the compiler runs as it is, and Dynamo does not remember the attempt.
             with torch.compiler.set_stance("force_eager"):

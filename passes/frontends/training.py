@@ -28,7 +28,7 @@ from torch.optim import optimizer as optimizers
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
-from passes.frontends.capture import first_line, quiet, user_place
+from passes.frontends.capture import first_line, sealed, user_place
 from passes.frontends.dynamic_inputs import Asked, recorded
 from passes.frontends.fakes import World, module_tensors
 from passes.frontends.fx import Walk
@@ -340,7 +340,7 @@ def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
     """Errors say what to do, torch is quiet, and optimizers choose as for real tensors."""
     optimizers._foreach_supported_types.append(FakeTensor)
     try:
-        with quiet(), warnings.catch_warnings(), torch.enable_grad():
+        with sealed(), warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             # A fake of oneDNN's recurrent layer lacks the workspace that the layer keeps.
             with torch.backends.mkldnn.flags(enabled=False) if native else nullcontext():
