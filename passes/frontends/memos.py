@@ -20,7 +20,9 @@ _NEVER = ("torch.", "sympy.")
 
 def forget_fakes() -> None:
     """Empty each memo in this process that keeps a fake tensor."""
-    for memo in [found for found in gc.get_objects() if type(found) is functools._lru_cache_wrapper]:
+    for memo in [
+        found for found in gc.get_objects() if type(found) is functools._lru_cache_wrapper
+    ]:
         inside = str(getattr(memo, "__module__", "")).startswith(_NEVER)
         if not inside and memo.cache_info().currsize and any(map(_is_fake, _kept(memo))):
             memo.cache_clear()
