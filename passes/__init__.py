@@ -176,6 +176,7 @@ def fits(
     targets: Sequence[object] | None = None,
     zero_grad: Literal["set_to_none", "to_zero", "never"] = "set_to_none",
     dtype: object = None,
+    dynamic: Mapping[str, Mapping[int, object]] | None = None,
 ) -> Fit:
     """Whether a model runs, or trains, within a budget of memory.
 
@@ -189,7 +190,8 @@ def fits(
     optimizer is one, its class, a function of parameters, or its name in `torch.optim`, such
     as `"adamw"`; `loss`, `targets` and `zero_grad` are as for `load_training_step`.  Without,
     it is of the forward under `torch.no_grad()`.  `dtype`, or its name, is what `model.to`
-    casts the model to first, and its inputs.
+    casts the model to first, and its inputs.  `dynamic` names sizes of inputs, as for
+    `load_training_step`, of which `Fit.largest_size` then finds the largest that fits.
 
     Nothing is computed or allocated, and nothing of yours is changed.  The meta device stands
     for the CPU.  Raises `BudgetError` for a budget that is none and for sizes that only a run
@@ -204,6 +206,7 @@ def fits(
         targets=targets,
         zero_grad=zero_grad,
         dtype=dtype,
+        dynamic=dynamic,
     )
     return Fit.of(Memory.of(program), nbytes)
 

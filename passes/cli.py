@@ -3,6 +3,7 @@
     dataflow show MODEL      the program, with what lives and dies at each op
     dataflow memory MODEL    the peak, where it is, what is alive there, the timeline
     dataflow memory MODEL --train --optimizer adamw --budget 24GiB      does it fit?
+    dataflow memory MODEL --dynamic batch=x:0 --budget 24GiB            how large a batch does?
     dataflow advise MODEL    what would lower the peak, and by how much
 
 MODEL is a .pt2 file, or module:factory where factory() returns (model, inputs) or
@@ -69,7 +70,7 @@ def _answer(arguments: argparse.Namespace) -> tuple[int, Iterable[str]]:
     if budget is not None:
         found = passes.Fit.of(passes.memory(program), budget)
         status = int(not found)
-        lines = _as_json(data.fit(found)) if arguments.json else [str(found)]
+        lines = _as_json(data.fit(found)) if arguments.json else text.fit(found)
     return status, lines if arguments.json else [*lines, *_more(program, arguments)]
 
 

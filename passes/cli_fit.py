@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
 import passes
 from passes.budget import parse_budget
+from passes.errors import CaptureError
 from passes.named import A_FACTORY, A_LOSS, called, function_named, is_file
 from passes.program import Program
 
-_OPTIONS = ("budget", "train", "optimizer", "loss", "dtype", "real")
+_OPTIONS = ("budget", "train", "optimizer", "loss", "dtype", "dynamic", "real")
+
+_DYNAMIC = re.compile(r"(?P<name>[A-Za-z_]\w*)(\.\.(?P<high>\d+))?=(?P<places>.+:\d+)")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -31,6 +36,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--dtype", metavar="NAME", help="cast the model first, such as bfloat16")
     group.add_argument(
+        "--dynamic",
+        metavar="NAME=INPUT:DIM",
+        action="append",
+        help="a size that is not fixed, such as batch=x:0,target:0, or length..4096=x:1 where it "
+        "has a greatest: the peak as a function of it, and with --budget the largest that fits; "
+        "may be given again",
+    )
+    group.add_argument(
         "--real", action="store_true", help="call factory() as it is, though it may allocate"
     )
 
@@ -44,6 +57,7 @@ def load(arguments: argparse.Namespace) -> Program:
     """The program of the forward as it runs, or of the training step."""
     if arguments.budget is not None:
         parse_budget(arguments.budget)  # before any work
+    dynamic = _dynamic(arguments.dynamic or ())
     # Any: a module's functions are not known before it is imported.
     fitting: Any = import_module("passes.frontends.fitting")
     source: object
@@ -61,5 +75,26 @@ def load(arguments: argparse.Namespace) -> Program:
         loss=loss,
         optimizer=arguments.optimizer,
         dtype=arguments.dtype,
+        dynamic=dynamic,
     )
     return program
+
+
+def _dynamic(given: Iterable[str]) -> dict[str, dict[int, object]]:
+    """The dynamic sizes that options name, by input and number of the dimension."""
+    found: dict[str, dict[int, object]] = {}
+    for text in given:
+        parts = _DYNAMIC.fullmatch(text)
+        places = [place.rpartition(":") for place in parts["places"].split(",")] if parts else []
+        if parts is None or not all(label and number.isdigit() for label, _, number in places):
+            raise CaptureError(
+                f"--dynamic {text}: give a name for the size, and which dimensions of which "
+                "inputs have it, as in batch=x:0,target:0; with its greatest size, "
+                "length..4096=x:1"
+            )
+        for label, _, number in places:
+            dim: object = parts["name"]
+            if parts["high"]:
+                dim = import_module("torch.export").Dim(parts["name"], max=int(parts["high"]))
+            found.setdefault(label, {})[int(number)] = dim
+    return found

@@ -7,7 +7,10 @@ results, and after the op what it uses last is freed.
 The program is taken as it is, though it may have been captured on the CPU: on a GPU some
 operators have other kernels, with other results.  Not counted are temporaries inside one op,
 the workspace of cuBLAS, and the CUDA context, some hundred MiB.  A storage that only may be
-alive, after a branch or in a loop, counts as if it were.
+alive, after a branch or in a loop, counts as if it were; one whose size the data decides, as if
+it were as large as it can be.
+
+The model is made from what is known of the allocator.  It has not been compared with a GPU.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ from attrs import define
 from passes.caching import Block, CachingAllocator, rounded
 from passes.errors import BudgetError
 from passes.liveness import Liveness, Span
+from passes.memory import Memory
+from passes.printing import size
 from passes.program import Program
-from passes.storages import ANY
+from passes.storages import ANY, Storage
 
 
 @define(eq=False, frozen=True, slots=False, repr=False)
@@ -30,7 +35,7 @@ class CudaMemory:
     `rounded` has each storage in multiples of 512.  `allocated` has blocks as they are handed
     out, some of which are larger than was asked for: its maximum is for
     `torch.cuda.max_memory_allocated`.  `reserved` has the segments taken from the device, for
-    `torch.cuda.max_memory_reserved`.  No GPU has confirmed these figures.
+    `torch.cuda.max_memory_reserved`.  Not checked on a GPU.
     """
 
     program: Program
@@ -40,7 +45,7 @@ class CudaMemory:
 
     @classmethod
     def of(cls, program: Program) -> CudaMemory:
-        """Run the model once.  Raises `BudgetError` for a storage of unknown size."""
+        """Run the model once.  Raises `BudgetError` for a storage that nothing bounds."""
         return program.once(cls, lambda: cls._simulate(program))
 
     @classmethod
@@ -54,11 +59,12 @@ class CudaMemory:
         ends: dict[int, list[int]] = {}
         sizes: dict[int, int] = {}
         for number, intervals in spans.items():
-            nbytes = made.nbytes(number) if number != ANY else None
+            nbytes = made.most(number) if number != ANY else None
             if nbytes is None:
                 raise BudgetError(
-                    f"the size of {made.storage(number)} is not known before the run, so neither "
-                    "is what an allocator makes of it: give it a fixed size in the model"
+                    f"the size of {made.storage(number)} is not known before the run, nor what it "
+                    "cannot exceed, so neither is what an allocator makes of it: give it a fixed "
+                    "size in the model"
                 )
             sizes[number] = nbytes
             for start, stop in intervals if nbytes else ():
@@ -80,6 +86,11 @@ class CudaMemory:
         return cls(program, *columns)
 
     @property
+    def bounded(self) -> tuple[Storage, ...]:
+        """Storages whose size the data decides; they count as the most they can be."""
+        return Memory.of(self.program).bounded
+
+    @property
     def max_allocated(self) -> int:
         """The most that is handed out at once."""
         return max(self.allocated, default=0)
@@ -92,5 +103,16 @@ class CudaMemory:
     def __repr__(self) -> str:
         return (
             f"<CudaMemory of {self.program.name}: {self.max_allocated} bytes allocated, "
-            f"{self.max_reserved} reserved>"
+            f"{self.max_reserved} reserved, not checked on a GPU>"
         )
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.program.name} by a model of torch's allocator for CUDA, not checked on a GPU:",
+            f"  {size(self.max_allocated):>10}  allocated at most",
+            f"  {size(self.max_reserved):>10}  reserved",
+        ]
+        if self.bounded:
+            names = ", ".join(storage.name for storage in self.bounded[:5])
+            lines.append(f"  {len(self.bounded)} storages count as the most they can be: {names}")
+        return "\n".join(lines)

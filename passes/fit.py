@@ -19,6 +19,8 @@ from passes.errors import BudgetError
 from passes.memory import Memory
 from passes.printing import place, size
 from passes.program import Op, Program
+from passes.symbolic.largest import Largest
+from passes.symbolic.memory import SymbolicMemory
 
 TOLD = 5
 
@@ -96,6 +98,19 @@ class Fit:
             return {category: entry.get(category, 0) for category in Category}
         levels = self.memory.breakdown.by_category
         return {category: levels[category][op.index] for category in Category}
+
+    def largest_size(self, symbol: str, sizes: Mapping[str, int] | None = None) -> Largest:
+        """The largest size of a dynamic dimension at which all fits.
+
+        `sizes` are those of other dynamic dimensions; one that is left out has the size of the
+        inputs given.  See `SymbolicMemory.largest`.  Raises `ProgramError` for a program
+        without dynamic dimensions.
+        """
+        symbolic = SymbolicMemory.of(self.program)
+        given = {symbolic.dynamic.symbol(name).name: n for name, n in (sizes or {}).items()}
+        examples = {one.name: one.example for one in symbolic.symbols}
+        del examples[symbolic.dynamic.symbol(symbol).name]
+        return symbolic.largest(symbol, {**examples, **given}, budget=self.budget)
 
     @cached_property
     def largest(self) -> tuple[Holding, ...]:

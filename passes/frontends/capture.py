@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from passes.errors import CaptureError
+from passes.frontends.memos import forget_fakes
 from passes.frontends.tracer import GraphModule, Tracer
 
 
@@ -31,7 +32,7 @@ def export(
     refused: Exception | None = None
     for how, gradients in tries.items():
         try:
-            with torch.set_grad_enabled(gradients), quiet():
+            with torch.set_grad_enabled(gradients), sealed():
                 return torch.export.export(module, tuple(args), dict(kwargs), strict=False), how
         except Exception as error:
             refused = refused or error
@@ -91,8 +92,9 @@ def cannot_capture(name: str, refused: Exception, untraceable: Exception) -> Cap
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Drop what torch logs and prints on the way to a refusal; the error says it all.
+def sealed() -> Iterator[None]:
+    """Let nothing out of a capture: no fake tensor that a memoized function keeps, and nothing
+    that torch logs and prints on the way to a refusal; the error says it all.
 
     What is printed in a capture that works may be the user's own, and goes to stderr.
     """
@@ -105,6 +107,7 @@ def quiet() -> Iterator[None]:
         sys.stderr.write(printed.getvalue())
     finally:
         logging.disable(before)
+        forget_fakes()
 
 
 def first_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from torch._ops import OpOverload
 
 from passes.frontends.env import Env
 from passes.frontends.fakes import PLAIN, known_int
+from passes.frontends.precision import PRECISION, dtype_in_truth
 from passes.frontends.schema import (
     BEGINS_AS_ARGUMENT,
     CLONES_STORAGE,
@@ -37,7 +38,8 @@ from passes.frontends.views import (
     Question,
     always,
     covers,
-    extent,
+    fresh_bytes,
+    itemsize,
     perhaps,
     repeats,
 )
@@ -206,7 +208,10 @@ class Plain(Enum):
     VIEW = "view"
 
 
-_SIZES_IN_TRUTH = CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT | ONE_MORE_IN_TRUTH.keys()
+_SIZES_IN_TRUTH = (
+    CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT | ONE_MORE_IN_TRUTH.keys()
+    | PRECISION.keys()
+)  # fmt: skip
 
 
 @cache
@@ -286,7 +291,23 @@ def _fresh(
         nbytes = None if size is None or nbytes is None else max(size, nbytes)
     elif number in ONE_MORE_IN_TRUTH.get(about.name, ()) and nbytes and found is not None:
         nbytes += itemsize(found.dtype)
+    elif about.name in PRECISION and found is not None:
+        nbytes = fresh_bytes(_precise(operator, number, found, arguments))
     return Fresh(nbytes, about.allocates_unwritten)
+
+
+def _precise(
+    operator: OpOverload, number: int, found: TensorType, arguments: Arguments
+) -> TensorType:
+    """The type of a result, in the precision of the real kernel."""
+    about = signature(operator)
+    firsts = [next(operands_in(arguments.get(name)), None) for name in about.arguments]
+    types = [first.type if first else None for first in firsts]
+    given = [getattr(torch, one.dtype) if one else None for one in types]
+    dtype = dtype_in_truth(about.name, number, given)
+    if dtype is None or found.device != "cpu":
+        return found
+    return evolve(found, dtype=str(dtype).removeprefix("torch."))
 
 
 def _dense_bytes(tensor: TensorType) -> int | None:
@@ -375,17 +396,3 @@ def _reach(tensor: TensorType) -> int | None:
             return 0
         reach += (length - 1) * step
     return reach
-
-
-def fresh_bytes(found: TensorType | None) -> int | None:
-    """Bytes of a fresh storage for a tensor of this type; sparse ones have several."""
-    if found is None or len(found.stride) != len(found.shape):
-        return None
-    return extent(found, itemsize(found.dtype))
-
-
-@cache
-def itemsize(dtype: str) -> int:
-    """Bytes of one element."""
-    found: torch.dtype = getattr(torch, dtype)
-    return found.itemsize

@@ -24,7 +24,6 @@ from passes.frontends.declared import (
     argument_of,
     declared,
     declared_plain,
-    fresh_bytes,
     is_opaque,
     plain,
     result_count,
@@ -35,7 +34,7 @@ from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
 from passes.frontends.nodes import target_name
 from passes.frontends.schema import signature
-from passes.frontends.views import is_contiguous
+from passes.frontends.views import fresh_bytes, is_contiguous
 from passes.program import (
     AliasOf,
     Effects,

@@ -1,8 +1,8 @@
-"""Inputs of a training step whose sizes are symbols, as the user asks for by name."""
+"""Recordings whose inputs have sizes that are symbols, as the user asks for by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sympy
@@ -11,9 +11,44 @@ from attrs import frozen
 
 from passes.errors import CaptureError
 from passes.frontends.dimensions import FARTHEST, Dimension
-from passes.frontends.dynamic import SymbolicWorld
+from passes.frontends.dynamic import SymbolicWorld, dynamic_from
 from passes.frontends.fakes import World
-from passes.symbolic.dynamic import Symbol
+from passes.frontends.fx import Walk
+from passes.program import Program
+from passes.symbolic.dynamic import Dynamic, Symbol
+
+# Any: a torch.export.Dim, which is a type of its own.
+Asked = Mapping[str, Mapping[int, Any]]
+"""By input and number of the dimension: its name, or a `torch.export.Dim`."""
+
+Capture = Callable[[World, World, Callable[..., Walk], Dynamic | None], Program]
+"""Records what runs in a first world and analyses the record in a second, by a walk."""
+
+
+def recorded(
+    capture: Capture,
+    device: torch.device | None,
+    asked: Asked,
+    given: Mapping[str, torch.Tensor],
+) -> Program:
+    """The program of a recording at the sizes given, with the dynamic dimensions asked for.
+
+    `given` are the inputs by name, and `device` stands for the meta device.
+    """
+    dimensions, inputs = dynamic_inputs(asked, given)
+
+    def again(world: Callable[[torch.device | None], World], walk: Callable[..., Walk]) -> Program:
+        analysed = world(device)
+        assert isinstance(analysed, SymbolicWorld)
+        recording = analysed.beside()
+        for one in inputs:
+            one.enter(recording, analysed)
+            one.enter(analysed, analysed)
+        return capture(recording, analysed, walk, None)
+
+    found = dynamic_from(dimensions, again) if dimensions else None
+    analysed = World(device)
+    return capture(analysed.beside(), analysed, Walk, found)
 
 
 @frozen(eq=False)
@@ -35,14 +70,12 @@ class DynamicInput:
         world.adopt(self.real, fake.requires_grad_(self.real.requires_grad))
 
 
-# Any: a torch.export.Dim, which is a type of its own.
 def dynamic_inputs(
-    asked: Mapping[str, Mapping[int, Any]], given: Mapping[str, torch.Tensor]
+    asked: Asked, given: Mapping[str, torch.Tensor]
 ) -> tuple[list[Dimension], list[DynamicInput]]:
     """The dimensions that a user asks for, and the inputs that have them.
 
-    `asked` has by input and number of the dimension a name, or a `torch.export.Dim`.  Sizes
-    are from 1 on: no step has nothing to learn from.
+    Sizes are from 1 on: no step has nothing to learn from.
     """
     sizes: dict[str, int] = {}
     places: dict[str, list[str]] = {}
@@ -52,7 +85,7 @@ def dynamic_inputs(
         real = given.get(label)
         if real is None:
             raise CaptureError(
-                f"dynamic={{{label!r}: ...}}: the step has no such input; it has {', '.join(given)}"
+                f"dynamic={{{label!r}: ...}}: there is no such input; there are {', '.join(given)}"
             )
         if not real.is_contiguous():
             raise CaptureError(

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map
 from passes.errors import CaptureError
 from passes.frontends.capture import first_line, user_place
 from passes.frontends.casting import CastWorld, dtype_named
+from passes.frontends.dynamic_inputs import Asked
 from passes.frontends.forward import load_forward
 from passes.frontends.load import load
 from passes.frontends.training import Loss, ZeroGrad, load_training_step
@@ -59,6 +60,7 @@ def program_to_fit(
     targets: Sequence[object] | None = None,
     zero_grad: Literal["set_to_none", "to_zero", "never"] = "set_to_none",
     dtype: object = None,
+    dynamic: Asked | None = None,
 ) -> Program:
     """The Program of a forward or, to `train` or with an optimizer or a loss, of a training
     step.  See `passes.fits`."""
@@ -67,16 +69,16 @@ def program_to_fit(
         training = Training(loss, optimizer_named(optimizer), targets, zero_grad)
     call = call_of(source, inputs)
     if not isinstance(call.model, nn.Module):
-        return _captured(call, training, dtype)
+        return _captured(call, training, dtype, dynamic)
     _refuse_compiled(call.model)
     if dtype is not None:
         call, training = cast_to(call, dtype_named(dtype), training)
     if training is None:
-        return _forward(call, can_export=dtype is None)
-    return _step(call, training)
+        return _forward(call, dynamic, can_export=dtype is None)
+    return _step(call, training, dynamic)
 
 
-def _step(call: Call, training: Training) -> Program:
+def _step(call: Call, training: Training, dynamic: Asked | None) -> Program:
     program = load_training_step(
         cast(nn.Module, call.model),
         training.loss,
@@ -85,6 +87,7 @@ def _step(call: Call, training: Training) -> Program:
         call.kwargs,
         training.targets,
         training.zero_grad,
+        dynamic=dynamic,
         device=CPU,
     )
     update = [op.target for op in program.ops if op.phase == "update"]
@@ -194,13 +197,13 @@ def _refuse_compiled(model: nn.Module) -> None:
             )
 
 
-def _forward(call: Call, can_export: bool) -> Program:
+def _forward(call: Call, dynamic: Asked | None, can_export: bool) -> Program:
     """Recorded as it runs; exported where that is refused, and then a note says so."""
     model = cast(nn.Module, call.model)
     try:
-        return load_forward(model, call.args, call.kwargs, CPU)
+        return load_forward(model, call.args, call.kwargs, CPU, dynamic)
     except CaptureError as refused:
-        if not can_export:
+        if not can_export or dynamic:
             raise
         args, kwargs = call.args, call.kwargs
         if any(parameter.is_meta for parameter in model.parameters()):
@@ -217,10 +220,14 @@ def _to_meta(leaf: object) -> object:
     return leaf.to("meta") if isinstance(leaf, torch.Tensor) else leaf
 
 
-def _captured(call: Call, training: Training | None, dtype: object) -> Program:
+def _captured(
+    call: Call, training: Training | None, dtype: object, dynamic: Asked | None
+) -> Program:
     """Of what is a graph already."""
-    if training is not None or dtype is not None:
+    if training is not None or dtype is not None or dynamic:
         what = "trained" if training is not None else "cast"
+        if dynamic:
+            what = "given dynamic sizes, for it has those that it was exported with"
         raise CaptureError(
             f"a {type(call.model).__qualname__} cannot be {what}: give the nn.Module that it was "
             "made from"

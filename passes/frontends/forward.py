@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,13 +22,16 @@ from torch.utils._pytree import tree_leaves
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
-from passes.frontends.capture import first_line, quiet, user_place
+from passes.frontends.capture import first_line, sealed, user_place
+from passes.frontends.dynamic_inputs import Asked, recorded
 from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fx import Walk
 from passes.frontends.held import Sources
 from passes.frontends.load import FROM_EXAMPLES
 from passes.frontends.recorder import Recorder
 from passes.frontends.whole import program_of
 from passes.program import Program
+from passes.symbolic.dynamic import Dynamic
 
 
 def load_forward(
@@ -35,14 +39,30 @@ def load_forward(
     args: Sequence[object],
     kwargs: Mapping[str, object],
     device: torch.device,
+    dynamic: Asked | None = None,
 ) -> Program:
     """The Program of `model(*args, **kwargs)` under `torch.no_grad()`.
 
-    `device` stands for the meta device of parameters and inputs.  Raises `CaptureError` for a
-    forward that data decides, or that calls operators with sub-graphs.
+    `device` stands for the meta device of parameters and inputs; `dynamic` are sizes of inputs
+    that are not fixed.  Raises `CaptureError` for a forward that data decides, or that calls
+    operators with sub-graphs.
     """
+    found = held.of_caller(model, args, kwargs, (), held.itself)
+    given = {name: real for _, name, real in found}
+    return recorded(partial(_captured, model, args, kwargs), device, dynamic or {}, given)
+
+
+def _captured(
+    model: nn.Module,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    world: World,
+    analysed: World,
+    walk: Callable[..., Walk],
+    dynamic: Dynamic | None,
+) -> Program:
+    """The forward recorded in one world and analysed in another."""
     name = type(model).__name__
-    world = World(device, data_decides=False)
     sources = Sources(world)
     copied = world.module(model)
     entries = [
@@ -68,7 +88,6 @@ def load_forward(
     returned = {id(leaf) for leaf in (*tree_leaves(results), *module_tensors(copied).values())}
     kept = [t for t in recorder.made() if id(t) in returned or not has_value(t)]
     graph = recorder.finished(kept, name)
-    analysed = World(device)
     # What is recorded stands below autocast, which may be on around the caller.
     with torch._C._DisableAutocast():
         return program_of(
@@ -79,6 +98,8 @@ def load_forward(
             capture="a forward without gradients on fake tensors",
             sharing=FROM_EXAMPLES,
             held_by_python=recorder.alive.most,
+            kind=walk,
+            dynamic=dynamic,
         )
 
 
@@ -90,7 +111,7 @@ def has_value(fake: torch.Tensor) -> bool:
 @contextmanager
 def _capturing(name: str) -> Iterator[None]:
     try:
-        with quiet(), warnings.catch_warnings(), torch.no_grad():
+        with sealed(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             # What calls the compiler runs as it is, and Dynamo does not remember the attempt.
             with torch.compiler.set_stance("force_eager"):

@@ -60,6 +60,11 @@ class Sources:
         return Held(role, name, fake, self._reals.get(id(fake), fake))
 
 
+def itself(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, where no fake is wanted."""
+    return tensor
+
+
 def of_modules(
     roots: Mapping[str, nn.Module], fake_of: Callable[[torch.Tensor], torch.Tensor]
 ) -> Iterator[tuple[Role, str, torch.Tensor]]:

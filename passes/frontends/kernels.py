@@ -1,8 +1,9 @@
-"""Fake kernels where torch's refuse what the real ones do."""
+"""Fake kernels where torch's refuse what the real ones do, or give results of other sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,7 +43,42 @@ def _grouped_mm(
     return torch.empty(shape, dtype=out_dtype or a.dtype, device=a.device)
 
 
-KERNELS: Mapping[OpOverload, Callable[..., Tensor | None]] = {
+def _embedding_bag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+    forward_only: bool = False,
+) -> tuple[Tensor, ...] | None:
+    """The kernel for the CPU makes the first two of its three tables of indices one row too
+    long, if at all."""
+    if weight.device.type != "cpu":
+        return None
+    summed, largest = mode == _SUM, mode == _MAX
+    given, count = offsets.shape[0], offsets.shape[0] - include_last_offset
+    dense = weight.stride(1) == 1 and (per_sample_weights is None or per_sample_weights.dim() == 1)
+    at_once = summed and dense and padding_idx < 0 and weight.dtype in _SUMMED_AT_ONCE
+    shown = given if forward_only and summed else count
+    last = (count, weight.shape[1]) if largest else (shown,)
+    return (
+        weight.new_empty(count, weight.shape[1]),
+        offsets.new_empty(0) if at_once else offsets.new_empty(indices.numel() + 1)[:-1],
+        offsets.new_empty(given)[:shown],
+        offsets.new_empty(last),
+    )
+
+
+_SUM, _MAX = 0, 2
+_SUMMED_AT_ONCE = (torch.float32, torch.float16, torch.bfloat16)
+
+KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
+    torch.ops.aten._embedding_bag.default: _embedding_bag,
+    torch.ops.aten._embedding_bag_forward_only.default: partial(_embedding_bag, forward_only=True),
 }
 """None from a kernel: torch's will do."""

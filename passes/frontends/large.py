@@ -11,7 +11,6 @@ from passes.frontends.fakes import known_int, storage_bytes, tensors_in, type_of
 from passes.frontends.schema import (
     BEGINS_AS_ARGUMENT,
     CLONES_STORAGE,
-    ONE_MORE_IN_TRUTH,
     REDUCES_IN_PLACE,
 )
 from passes.frontends.views import repeats
@@ -22,9 +21,6 @@ _LARGER_IN_TRUTH = CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT
 def truly_large(name: str, args: Sequence[object], result: object) -> object:
     """The fake result of the operator `name`, with the storage sizes that its real kernel
     gives it."""
-    if name in ONE_MORE_IN_TRUTH and isinstance(result, tuple):
-        more = ONE_MORE_IN_TRUTH[name]
-        return tuple(_grown_by_one(t) if n in more else t for n, t in enumerate(result))
     if name not in _LARGER_IN_TRUTH:
         return result
     first = args[0]
@@ -39,11 +35,6 @@ def truly_large(name: str, args: Sequence[object], result: object) -> object:
         size = prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]  # torch's own
         return _grown(result, size * result.element_size())
     return result
-
-
-def _grown_by_one(tensor: torch.Tensor) -> torch.Tensor:
-    nbytes = storage_bytes(tensor)
-    return _grown(tensor, nbytes + tensor.element_size()) if nbytes else tensor
 
 
 def _grown(tensor: torch.Tensor, nbytes: int | torch.SymInt | None) -> torch.Tensor:

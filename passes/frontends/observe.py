@@ -30,6 +30,7 @@ from passes.frontends.fakes import (
 )
 from passes.frontends.large import truly_large
 from passes.frontends.layouts import laid_out
+from passes.frontends.precision import precise
 from passes.frontends.schema import (
     COPIES_IN_TRUTH,
     OVERWRITERS,
@@ -106,7 +107,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         forgotten = about.outputs or about.name in UNANNOTATED or nothing
         before = [(t, t.shape) for name in about.outputs for t in tensors_in(kwargs.get(name))]
         with _uncached() if forgotten else nullcontext():
-            result = laid_out(func, args, func(*args, **kwargs))
+            result = precise(func, args, laid_out(func, args, func(*args, **kwargs)))
         if about.name in RETURNS_IF_EMPTY and known_int(args[0].numel()) == 0:
             rest = result[1:] if isinstance(result, tuple) else ()
             result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]

@@ -73,9 +73,9 @@ BEGINS_AS_ARGUMENT = frozenset(("im2col", "col2im"))
 """Operators that allocate their result like their first argument and then resize it."""
 
 ONE_MORE_IN_TRUTH = dict.fromkeys(
-    ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), (1, 3)
+    ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), (1, 2, 3)
 )
-"""Operators of whose results some, by number, have room for one more element than shown."""
+"""Operators of whose results some, by number, may have room for one more element than shown."""
 
 
 DRAWS_UNLESS_OFF = frozenset("dropout_p dropout train training".split())

@@ -15,6 +15,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -27,9 +28,8 @@ from torch.optim import optimizer as optimizers
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
-from passes.frontends.capture import first_line, quiet, user_place
-from passes.frontends.dynamic import SymbolicWorld, dynamic_from
-from passes.frontends.dynamic_inputs import dynamic_inputs
+from passes.frontends.capture import first_line, sealed, user_place
+from passes.frontends.dynamic_inputs import Asked, recorded
 from passes.frontends.fakes import World, module_tensors
 from passes.frontends.fx import Walk
 from passes.frontends.held import Held, Sources
@@ -97,7 +97,7 @@ def load_training_step(
     targets: Sequence[object] | None,
     zero_grad: ZeroGrad,
     which: WhichStep = "later",
-    dynamic: Mapping[str, Mapping[int, object]] | None = None,
+    dynamic: Asked | None = None,
     device: torch.device | None = None,
 ) -> Program:
     """The Program of one training step.  See `passes.load_training_step`.
@@ -117,29 +117,11 @@ def load_training_step(
     tensors = [tensor for root in roots for tensor in module_tensors(root).values()]
     _refuse_hooks(wanted.roots)
     device = device or device_for((inputs, keywords, targets), tensors)
-    named = {
-        name: real for _, name, real in held.of_caller(model, inputs, keywords, targets, _same)
-    }
-    dimensions, sized = dynamic_inputs(dynamic or {}, named)
-
-    def again(world: Callable[[torch.device | None], World], walk: Callable[..., Walk]) -> Program:
-        analysed = world(device)
-        assert isinstance(analysed, SymbolicWorld)
-        recording = analysed.beside()
-        for one in sized:
-            one.enter(recording, analysed)
-            one.enter(analysed, analysed)
-        return _captured(wanted, recording, analysed, walk)
-
-    found = dynamic_from(dimensions, again) if dimensions else None
-    analysed = World(device)
-    program = _captured(wanted, analysed.beside(), analysed, Walk, found)
+    found = held.of_caller(model, inputs, keywords, targets, held.itself)
+    given = {name: real for _, name, real in found}
+    program = recorded(partial(_captured, wanted), device, dynamic or {}, given)
     _ = program.flow  # numbered once, here, for every analysis to come
     return program
-
-
-def _same(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
 
 
 @define(eq=False)
@@ -167,7 +149,7 @@ def _captured(
     world: World,
     analysed: World,
     walk: Callable[..., Walk],
-    dynamic: Dynamic | None = None,
+    dynamic: Dynamic | None,
 ) -> Program:
     """The step recorded in one world and analysed in another."""
     model, optimizer, roots = wanted.model, wanted.optimizer, wanted.roots
@@ -358,7 +340,7 @@ def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
     """Errors say what to do, torch is quiet, and optimizers choose as for real tensors."""
     optimizers._foreach_supported_types.append(FakeTensor)
     try:
-        with quiet(), warnings.catch_warnings(), torch.enable_grad():
+        with sealed(), warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             # A fake of oneDNN's recurrent layer lacks the workspace that the layer keeps.
             with torch.backends.mkldnn.flags(enabled=False) if native else nullcontext():

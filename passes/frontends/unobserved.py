@@ -16,11 +16,11 @@ from passes.frontends.declared import (
     anything,
     argument_of,
     declared,
-    fresh_bytes,
 )
 from passes.frontends.env import MISSING, Env, evaluated, leaf_values
 from passes.frontends.resolve import operator_of
 from passes.frontends.schema import signature
+from passes.frontends.views import fresh_bytes
 from passes.program import AliasOf, Effects, OneOf, Origin, ResultEffect, TensorType, Value
 
 

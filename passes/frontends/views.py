@@ -8,6 +8,7 @@ known.  The conditions are those of the operators' own code, so nothing is execu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import prod
 
 import torch
@@ -222,6 +223,20 @@ def _runs(tensor: TensorType) -> Sequence[int]:
             runs.append(length)
         expected = step * length
     return runs
+
+
+def fresh_bytes(found: TensorType | None) -> int | None:
+    """Bytes of a fresh storage for a tensor of this type; sparse ones have several."""
+    if found is None or len(found.stride) != len(found.shape):
+        return None
+    return extent(found, itemsize(found.dtype))
+
+
+@cache
+def itemsize(dtype: str) -> int:
+    """Bytes of one element."""
+    found: torch.dtype = getattr(torch, dtype)
+    return found.itemsize
 
 
 def extent(tensor: TensorType | None, itemsize: int) -> int | None:

@@ -5,9 +5,11 @@ Fields keep their names and meanings between versions; new ones may be added.
 
 from __future__ import annotations
 
+from attrs import asdict
+
 from passes.advice.suggest import Advice
 from passes.alias import Aliases
-from passes.errors import CaptureError
+from passes.errors import CaptureError, ProgramError
 from passes.fit import Fit
 from passes.liveness import Liveness
 from passes.memory import Memory
@@ -76,7 +78,20 @@ def fit(result: Fit) -> dict[str, object]:
         "margin": result.margin,
         "held_by_python": result.held_by_python,
         "by_category": {category.value: n for category, n in result.by_category.items()},
+        "largest_sizes": None if result.program.dynamic is None else _largest_sizes(result),
     }
+
+
+def _largest_sizes(result: Fit) -> list[dict[str, object]]:
+    """How large each dynamic dimension can be while the others are as in the example."""
+    found: list[dict[str, object]] = []
+    for symbol in SymbolicMemory.of(result.program).symbols:
+        row: dict[str, object] = {"symbol": symbol.name, "refused": None}
+        try:
+            found.append(row | asdict(result.largest_size(symbol.name)))
+        except ProgramError as error:
+            found.append(row | {"refused": str(error)})
+    return found
 
 
 def symbolic(program: Program) -> dict[str, object]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from passes.alias import Aliases
-from passes.errors import CaptureError
+from passes.errors import CaptureError, ProgramError
+from passes.fit import Fit
 from passes.liveness import Liveness
 from passes.memory import Memory
 from passes.printing import place, size
@@ -125,6 +126,36 @@ def memory(result: Memory) -> Iterator[str]:
         names = ", ".join(storage.name for storage in result.unsized[:5])
         count = len(result.unsized)
         yield f"warning: {count} storages count as 0 bytes, though only a run decides: {names}"
+
+
+def fit(result: Fit) -> Iterator[str]:
+    """Whether it fits; of a program with dynamic dimensions also how large each can be."""
+    yield str(result)
+    if result.program.dynamic is not None:
+        yield from symbolic(result.program)
+        for symbol in SymbolicMemory.of(result.program).symbols:
+            yield from _largest_size(result, symbol.name)
+
+
+def _largest_size(result: Fit, name: str) -> Iterator[str]:
+    try:
+        found = result.largest_size(name)
+    except ProgramError as error:
+        yield f"the largest {name} that fits is not known: {error}"
+        return
+    others = [s for s in SymbolicMemory.of(result.program).symbols if s.name != name]
+    where = "".join(f", {other.name} {other.example}" for other in others)
+    if found.limit == "nothing":
+        yield f"every {name} fits{where}"
+    elif found.value is None:
+        yield f"no {name} fits{where}: the smallest needs {size(found.next_bytes)}"
+    else:
+        yield f"largest {name} that fits: {found.value}{where}; needs {size(found.total_bytes)}"
+        if found.limit == "range":
+            yield "  its range ends there"
+        elif found.next_bytes is not None:
+            missing = size(found.next_bytes - result.budget)
+            yield f"  for {found.value + 1}, {missing} would be missing"
 
 
 def symbolic(program: Program) -> Iterator[str]:

@@ -250,6 +250,10 @@ def test_training_on_the_command_line(
         (["alone", "--optimizer", "adamx"], "known by name are"),
         (["alone", "--dtype", "int8"], "floating dtype"),
         (["reads", "--budget", "1MiB"], "fails on the meta device"),
+        (["alone", "--dynamic", "batch"], "as in batch=x:0,target:0"),
+        (["alone", "--dynamic", "batch=input:0,target"], "as in batch=x:0,target:0"),
+        (["alone", "--dynamic", "batch=y:0"], "there is no such input; there are input"),
+        (["alone", "--dynamic", "batch=input:2"], "has no dim 2"),
     ],
 )
 def test_what_cannot_be_asked_of_a_budget(
@@ -273,6 +277,41 @@ def test_a_factory_that_reads_data_is_called_as_it_is_if_asked(
     name = _write(tmp_path, monkeypatch, "cli_real")
     assert main(["memory", f"{name}:reads", "--budget", "1MiB", "--real"]) == 0
     assert "Linear fits" in capsys.readouterr().out
+
+
+def test_dynamic_sizes_are_asked_for_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = _write(tmp_path, monkeypatch, "cli_dynamic")
+    forward = ["memory", f"{name}:alone", "--dynamic", "batch..64=input:0"]
+    assert main(forward) == 0
+    out = capsys.readouterr().out
+    assert "  16*batch  while addmm runs" in out
+    assert "  batch >= 2, <= 64  is input.shape[0]" in out
+    assert "largest" not in out
+    # 144 B of parameters, 32 B of input and 16 B of output for each.
+    for budget, told in (
+        ("400 B", "largest batch that fits: 5; needs 384 B\n  for 6, 32 B would be missing"),
+        ("1 MiB", "largest batch that fits: 64; needs 3.1 KiB\n  its range ends there"),
+    ):
+        assert main([*forward, "--budget", budget]) == 0
+        assert told in capsys.readouterr().out
+    assert main([*forward, "--budget", "150 B"]) == 1
+    assert "no batch fits: the smallest needs 192 B" in capsys.readouterr().out
+
+
+def test_dynamic_sizes_of_a_training_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = _write(tmp_path, monkeypatch, "cli_dynamic_step")
+    loss = ["--loss", "torch.nn.functional:cross_entropy", "--optimizer", "adamw"]
+    sizes = ["--dynamic", "batch=input:0,target:0", "--budget", "1 MiB", "--json"]
+    assert main(["memory", f"{name}:small", *loss, *sizes]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    (found,) = answer["largest_sizes"]
+    assert found["total_bytes"] <= 2**20 < found["next_bytes"]
+    assert (found["symbol"], found["limit"], found["refused"]) == ("batch", "budget", None)
+    assert found["value"] > answer["symbolic"]["symbols"][0]["example"]
 
 
 def test_advice_on_a_training_step_goes_as_low_as_a_budget_asks(

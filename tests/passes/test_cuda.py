@@ -171,7 +171,21 @@ def test_of_a_training_step_every_figure_bounds_the_one_before() -> None:
     assert passes.cuda_memory(program) is cuda
 
 
+def test_what_data_decides_counts_as_the_most_it_can_be() -> None:
+    program = exported(lambda x: x.nonzero() + 1, torch.rand(300))  # at most 300 rows of 8 bytes
+    cuda = passes.cuda_memory(program)
+    assert [storage.name for storage in cuda.bounded] == ["nonzero", "add"]
+    assert cuda.max_allocated == 1536 + 2 * 2560
+    assert "2 storages count as the most they can be: nonzero, add" in str(cuda)
+
+
+def test_a_person_is_told_that_no_gpu_was_asked() -> None:
+    cuda = passes.cuda_memory(exported(lambda x: x + 1, torch.rand(300)))
+    assert "not checked on a GPU" in repr(cuda)
+    assert "not checked on a GPU:\n     3.0 KiB  allocated at most" in str(cuda)
+
+
 def test_of_unknown_sizes_there_is_no_answer() -> None:
-    program = exported(lambda x: x.nonzero(), torch.rand(3))
-    with pytest.raises(BudgetError, match="nonzero"):
+    program = exported(lambda x: x.repeat_interleave(x.to(torch.int64)), torch.rand(3))
+    with pytest.raises(BudgetError, match="repeat_interleave"):
         passes.cuda_memory(program)

@@ -495,3 +495,34 @@ def test_a_model_of_seventy_billion_parameters() -> None:
     cache = 80 * 2 * 1024 * 128 * 2
     assert fit.by_category[Category.OUTPUT] <= cache
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 * KIB**2
+
+
+@functools.lru_cache(maxsize=4)
+def _positions(count: int) -> Tensor:
+    return torch.arange(count)
+
+
+@functools.cache
+def _frequencies(count: int) -> dict[str, Tensor]:
+    return {"cos": torch.ones(count).cos()}
+
+
+class _Memoized(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        count = x.shape[-1]
+        return (x * _frequencies(count)["cos"])[:, _positions(count)].square().sum()
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_what_functions_memoize_is_as_it_was(train: bool) -> None:
+    """A function that keeps its results has no fake tensors for the user's next call."""
+    model, x = _Memoized(), torch.rand(2, 3, requires_grad=train)
+    options: dict[str, Any] = {"loss": lambda out: out} if train else {}
+    _positions.cache_clear()
+    _frequencies.cache_clear()
+    assert _fits(model, (x,), **options).by_category[Category.CONSTANT] == 0
+    assert _positions.cache_info().currsize == _frequencies.cache_info().currsize == 0
+    assert float(model(x).detach()) > 0
+    # What is kept from before is there already, and stays.
+    assert _fits(model, (x,), **options).by_category[Category.CONSTANT] == 3 * 8 + 3 * 4
+    assert _positions.cache_info().currsize == _frequencies.cache_info().currsize == 1
