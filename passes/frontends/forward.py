@@ -22,10 +22,12 @@ from torch.utils._pytree import tree_leaves
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
 from passes.frontends.capture import first_line, quiet, user_place
-from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fakes import World
 from passes.frontends.held import Sources
 from passes.frontends.load import FROM_EXAMPLES
+from passes.frontends.reach import module_tensors
 from passes.frontends.recorder import Recorder
+from passes.frontends.unsupported import check_tensors
 from passes.frontends.whole import program_of
 from passes.program import Program
 
@@ -42,6 +44,7 @@ def load_forward(
     forward that data decides, or that calls operators with sub-graphs.
     """
     name = type(model).__name__
+    check_tensors(module_tensors(model).items())
     world = World(device, data_decides=False)
     sources = Sources(world)
     copied = world.module(model)

@@ -30,11 +30,13 @@ from passes.frontends import held
 from passes.frontends.capture import first_line, quiet, user_place
 from passes.frontends.dynamic import SymbolicWorld, dynamic_from
 from passes.frontends.dynamic_inputs import dynamic_inputs
-from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
 from passes.frontends.held import Held, Sources
 from passes.frontends.load import FROM_EXAMPLES, device_for
+from passes.frontends.reach import module_tensors
 from passes.frontends.recorder import Recorder
+from passes.frontends.unsupported import check_tensors
 from passes.frontends.whole import program_of
 from passes.program import Program, Role
 from passes.symbolic.dynamic import Dynamic
@@ -116,10 +118,13 @@ def load_training_step(
     roots = wanted.roots.values()
     tensors = [tensor for root in roots for tensor in module_tensors(root).values()]
     _refuse_hooks(wanted.roots)
+    for prefix, root in wanted.roots.items():
+        check_tensors((prefix + name, tensor) for name, tensor in module_tensors(root).items())
     device = device or device_for((inputs, keywords, targets), tensors)
     named = {
         name: real for _, name, real in held.of_caller(model, inputs, keywords, targets, _same)
     }
+    check_tensors(named.items())
     dimensions, sized = dynamic_inputs(dynamic or {}, named)
 
     def again(world: Callable[[torch.device | None], World], walk: Callable[..., Walk]) -> Program:
