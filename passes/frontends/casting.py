@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from passes.errors import CaptureError
-from passes.frontends.fakes import World, tensors_inside
+from passes.frontends.fakes import World
+from passes.frontends.reach import tensors_inside
 
 
 def dtype_named(dtype: object) -> torch.dtype:

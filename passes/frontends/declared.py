@@ -19,8 +19,9 @@ from torch import fx
 from torch._ops import OpOverload
 
 from passes.frontends.env import Env
-from passes.frontends.fakes import PLAIN, known_int
+from passes.frontends.fakes import known_int
 from passes.frontends.precision import PRECISION, dtype_in_truth
+from passes.frontends.reach import PLAIN
 from passes.frontends.schema import (
     BEGINS_AS_ARGUMENT,
     CLONES_STORAGE,

@@ -26,7 +26,14 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from passes.errors import CaptureError
 from passes.frontends.book import Book
 from passes.frontends.dimensions import FARTHEST, Dimension, dimensions_of
-from passes.frontends.fakes import World, known_int, storage_bytes, storage_of, unwrapped
+from passes.frontends.fakes import (
+    World,
+    known_int,
+    storage_bytes,
+    storage_of,
+    unwrapped,
+    with_bits_of,
+)
 from passes.frontends.fx import Walk
 from passes.frontends.symbols import Expression, Reader
 from passes.program import Fresh, OneOf, Op, Program, Unknown
@@ -121,6 +128,7 @@ class SymbolicWorld(World):
                 dtype=given.dtype,
                 device=device,
             )
+            made = with_bits_of(given, made)
         return made.requires_grad_(given.requires_grad)
 
     def sized(self, name: str) -> int | torch.SymInt:

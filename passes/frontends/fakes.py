@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -20,21 +20,17 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeCopyMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
-from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import (
-    _disable_current_modes,
-    is_traceable_wrapper_subclass,
-)
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError
 from passes.frontends.kernels import FakeMode
 from passes.frontends.limits import Limits
+from passes.frontends.reach import PLAIN, module_tensors, tensors_inside
+from passes.frontends.unsupported import memory_of, why_unsupported
 from passes.program import TensorType
 
 Copied = TypeVar("Copied")
-
-PLAIN = (int, float, bool, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 
 
 def known_int(size: object) -> int | None:
@@ -188,50 +184,45 @@ class World:
     def refuse(self, real: torch.Tensor) -> None:
         """Raise for a tensor that cannot be followed; else keep it alive."""
         self._alive.append(real)
-        if is_lazy(real):
-            raise CaptureError(
-                "a parameter is lazy and has no shape yet: call the model once, then load it"
-            )
-        is_wrapper: bool = is_traceable_wrapper_subclass(real)
-        if is_wrapper:  # as a parameter, too
-            raise CaptureError(_subclass(real))
-        self._refuse_overlap(real)
+        reason = why_unsupported(real)
+        if reason is not None:
+            raise CaptureError(f"a tensor that the program uses is {reason}")
+        if not (real.is_meta or self.is_fake(real)):
+            self._refuse_overlap(real)
 
     def _refuse_overlap(self, real: torch.Tensor) -> None:
-        """Two storages over the same memory, as numpy makes them, cannot be told apart."""
-        if real.is_meta or self.is_fake(real) or real.layout is not torch.strided:
-            return
-        storage = real.untyped_storage()
-        begin, end = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
-        if begin == end or self._memory.get(begin) == (end, storage._cdata):
-            return
-        place = bisect_left(self._begins, begin)
-        before = self._memory[self._begins[place - 1]][0] if place else begin
-        after = self._begins[place] if place < len(self._begins) else end
-        if before > begin or after < end:
-            raise CaptureError(
-                "two of the inputs, parameters and buffers are different storages over the "
-                "same memory (from numpy, or by pointer), so writes to one cannot be "
-                "followed to the other: clone one of them"
-            )
-        self._begins.insert(place, begin)
-        self._memory[begin] = end, storage._cdata
+        """Two storages over the same memory, as numpy makes them, cannot be told apart; nor can
+        a sparse tensor and who else has one of its parts."""
+        strided = real.layout is torch.strided
+        for storage in memory_of(real):
+            begin, end = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+            known = end, storage._cdata if strided else id(real)
+            if begin == end or self._memory.get(begin) == known:
+                continue
+            place = bisect_left(self._begins, begin)
+            before = self._memory[self._begins[place - 1]][0] if place else begin
+            after = self._begins[place] if place < len(self._begins) else end
+            if before > begin or after < end:
+                raise CaptureError(
+                    "two of the inputs, parameters and buffers are different storages over the "
+                    "same memory (from numpy, or by pointer), or a sparse tensor and one of its "
+                    "parts, so writes to one cannot be followed to the other: clone one of them"
+                )
+            self._begins.insert(place, begin)
+            self._memory[begin] = known
 
     def is_fake(self, tensor: torch.Tensor) -> bool:
         return isinstance(tensor, torch._subclasses.FakeTensor)
 
     def _from(self, real: torch.Tensor) -> torch.Tensor:
-        if type(real) not in (torch.Tensor, nn.Parameter, nn.Buffer) and not isinstance(
-            real, nn.Parameter
-        ):
-            raise CaptureError(_subclass(real))
         try:
             return self.mode.from_tensor(real, static_shapes=True)
         except Exception as error:
             raise CaptureError(
-                f"a tensor among the inputs or the state has no fake: {type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else ''}. Lazy, quantized and "
-                "nested tensors cannot be analysed"
+                f"a {str(real.layout).removeprefix('torch.')} tensor among the inputs or the "
+                f"state has no fake: {type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}. Give a copy of it, or a "
+                "dense one"
             ) from error
 
     def _from_meta(self, source: torch.Tensor) -> torch.Tensor:
@@ -256,6 +247,7 @@ class World:
             storage = self._meta_bases[key].untyped_storage()
             fake = torch.empty(0, dtype=source.dtype, device=device)
             fake.set_(storage, offset, size, stride)  # type: ignore[arg-type]  # no None
+            fake = with_bits_of(source, fake)
             if isinstance(source, nn.Parameter):
                 return nn.Parameter(fake, source.requires_grad)
             return fake.requires_grad_(source.requires_grad)
@@ -355,73 +347,25 @@ class World:
             storage = torch.empty(nbytes, dtype=torch.uint8, device=tensor.device)
             fake = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
             fake.set_(storage.untyped_storage(), 0, (0,), (1,))
-            return fake.as_strided(shape, stride, offset)
+            return with_bits_of(tensor, fake.as_strided(shape, stride, offset))
 
     def like(self, tensor: torch.Tensor) -> torch.Tensor:
         """A new fake of the same type with a storage of its own."""
         with self.mode:
             if tensor.layout is not torch.strided:
                 return torch.empty_like(tensor)
-            return torch.empty_strided(
+            made = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
             )
+            return with_bits_of(tensor, made)
 
     def apart(self, tensor: torch.Tensor) -> torch.Tensor:
         """A fake of the type of a tensor of another fake world, with its own storage."""
         return self.like(self._from_meta(tensor))
 
 
-def tensors_inside(
-    name: str, leaf: object, seen: set[int] | None = None
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors that an input of any kind reaches by attributes and containers, by name."""
-    seen = set() if seen is None else seen
-    if isinstance(leaf, torch.Tensor):
-        yield name, leaf
-    if id(leaf) in seen or isinstance(leaf, (*PLAIN, torch.Tensor, type, nn.Module)):
-        return
-    seen.add(id(leaf))
-    if isinstance(leaf, Mapping):
-        parts = [(f"{name}.{key}", part) for key, part in leaf.items()]
-    elif isinstance(leaf, (list, tuple)):
-        parts = [(f"{name}[{number}]", part) for number, part in enumerate(leaf)]
-    else:
-        parts = [(f"{name}.{key}", part) for key, part in getattr(leaf, "__dict__", {}).items()]
-    for label, part in parts:
-        yield from tensors_inside(label, part, seen)
-
-
-def _subclass(tensor: torch.Tensor) -> str:
-    return (
-        f"a {type(tensor).__qualname__} is among the inputs or the state; tensor subclasses wrap "
-        "other tensors, and analysis needs plain ones"
-    )
-
-
-def module_tensors(module: nn.Module) -> Mapping[str, torch.Tensor]:
-    """Every tensor a module can reach by attribute, by dotted name: parameters, buffers,
-    and attributes, in lists, tuples and dicts too.  A tensor under several names is listed
-    under each."""
-    found: dict[str, torch.Tensor] = {}
-    for prefix, child in module.named_modules(remove_duplicate=False):
-        start = f"{prefix}." if prefix else ""
-        for store in (child._parameters, child._buffers, vars(child)):
-            for name, attribute in store.items():
-                if store is not vars(child) or name not in _STORES:
-                    found.update(_reached(start + name, attribute))
-    return found
-
-
-_STORES = frozenset(vars(nn.Module()))
-"""Where `nn.Module` itself keeps parameters, buffers, modules and hooks."""
-
-
-def _reached(name: str, attribute: object) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(attribute, torch.Tensor):
-        yield name, attribute
-    elif isinstance(attribute, (list, tuple)):
-        for number, part in enumerate(attribute):
-            yield from _reached(f"{name}[{number}]", part)
-    elif isinstance(attribute, dict):
-        for key, part in attribute.items():
-            yield from _reached(f"{name}[{key!r}]", part)
+def with_bits_of(source: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """A view of a tensor that is to be conjugated or negated when read, as another one is."""
+    if source.is_conj():
+        tensor = tensor.conj()
+    return torch._neg_view(tensor) if source.is_neg() else tensor

@@ -24,11 +24,13 @@ from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
 from passes.frontends.capture import first_line, sealed, user_place
 from passes.frontends.dynamic_inputs import Asked, recorded
-from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
 from passes.frontends.held import Sources
 from passes.frontends.load import FROM_EXAMPLES
+from passes.frontends.reach import module_tensors
 from passes.frontends.recorder import Recorder
+from passes.frontends.unsupported import check_tensors
 from passes.frontends.whole import program_of
 from passes.program import Program
 from passes.symbolic.dynamic import Dynamic
@@ -49,6 +51,7 @@ def load_forward(
     """
     found = held.of_caller(model, args, kwargs, (), held.itself)
     given = {name: real for _, name, real in found}
+    check_tensors([*module_tensors(model).items(), *given.items()])
     return recorded(partial(_captured, model, args, kwargs), device, dynamic or {}, given)
 
 

@@ -43,7 +43,6 @@ from passes.frontends.env import (
     rename,
 )
 from passes.frontends.fakes import (
-    module_tensors,
     nbytes_of,
     storage_of,
     tensors_in,
@@ -61,6 +60,7 @@ from passes.frontends.nodes import (
     target_name,
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
+from passes.frontends.reach import module_tensors
 from passes.frontends.regions import EAGER, builder_of
 from passes.frontends.undecided import unlay
 from passes.program import (

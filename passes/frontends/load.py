@@ -11,7 +11,6 @@ constants come from the source's real state, so that ties and shared buffers are
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
@@ -25,15 +24,18 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils._pytree import tree_flatten, tree_leaves
 
-from passes.errors import CaptureError, TrustError
+from passes.errors import CaptureError
 from passes.frontends.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.declaring import DeclaredWalk, RecordedWorld
 from passes.frontends.dimensions import symbolic_sizes
 from passes.frontends.dynamic import dynamic_of
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
-from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
+from passes.frontends.reach import module_tensors, tensors_inside
+from passes.frontends.saved import saved_program
+from passes.frontends.unsupported import check_tensors
 from passes.frontends.whole import program_of
 from passes.program import Program, Role
 
@@ -88,7 +90,9 @@ def _program(
     source: object, args: Sequence[object], kwargs: Mapping[str, object], trust: bool, way: Way
 ) -> Program:
     if isinstance(source, (str, PathLike)):
-        return _from_file(fspath(source), args, kwargs, trust, way)
+        path = fspath(source)
+        capture = f"torch.export, read from {path}"
+        return _from_exported(saved_program(path, trust), args, kwargs, capture, None, way)
     if isinstance(source, ExportedProgram):
         return _from_exported(source, args, kwargs, "torch.export", source_name(source), way)
     if isinstance(source, fx.GraphModule):
@@ -113,36 +117,6 @@ def source_name(source: object) -> str:
     return getattr(source, "_class_name", None) or type(source).__name__.rpartition(".")[2]
 
 
-def _from_file(
-    path: str, args: Sequence[object], kwargs: Mapping[str, object], trust: bool, way: Way
-) -> Program:
-    if "\0" in path or not zipfile.is_zipfile(path):
-        # Opened only to tell a missing file from a foreign one.
-        try:
-            open(path, "rb").close()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise CaptureError(f"cannot read {path}: {reason}") from error
-        raise CaptureError(
-            f"{path} is not a .pt2 file (they are zip archives): save one with "
-            "torch.export.save(torch.export.export(model, inputs), path)"
-        )
-    if not trust:
-        raise TrustError(
-            f"torch's reader for {path} may unpickle, and a pickle can run any code. If you "
-            "trust where the file comes from, pass trust=True (on the command line: --trust)"
-        )
-    try:
-        exported = torch.export.load(path)
-    except Exception as error:
-        raise CaptureError(
-            f"torch cannot read {path} as an exported program "
-            f"({type(error).__name__}: {first_line(error)}). It may be damaged, of another "
-            "kind, or of another torch version; export and save it again"
-        ) from error
-    return _from_exported(exported, args, kwargs, f"torch.export, read from {path}", None, way)
-
-
 def _from_exported(
     exported: ExportedProgram,
     args: Sequence[object],
@@ -163,7 +137,9 @@ def _from_exported(
     examples = iter(given if given is not None else [])
     sharing = FROM_EXAMPLES if given is not None else ASSUMED_APART
 
-    world = way.world(device_for(given or (), exported.state_dict.values()))
+    on_meta = any(map(_is_recorded_on_meta, placeholders))
+    device = None if on_meta else device_for(given or (), exported.state_dict.values())
+    world = way.world(device)
     inputs: list[tuple[Role, str, object]] = []
     notes = list(notes)
     for node, spec in zip(placeholders, signature.input_specs, strict=True):
@@ -174,6 +150,7 @@ def _from_exported(
         elif spec.kind is InputKind.USER_INPUT:
             recorded_value = node.meta.get("val")
             real = next(examples) if given is not None else recorded_value
+            check_tensors(tensors_inside(node.name, real))
             _check_input(node.name, real, recorded_value)
             if isinstance(spec.arg, ConstantArgument) and spec.arg.value != real:
                 raise CaptureError(
@@ -306,7 +283,11 @@ def from_graph(
         given = [_recorded(node) for node in placeholders]
         if any(isinstance(value, torch.Tensor) for value in given):
             sharing = "inputs share storage as the recorded ones do"
-    world = way.world(device_for(given, module_tensors(module).values()))
+    check_tensors(module_tensors(module).items())
+    for node, value in zip(placeholders, given, strict=True):
+        check_tensors(tensors_inside(node.name, value))
+    on_meta = any(map(_is_recorded_on_meta, placeholders))
+    world = way.world(None if on_meta else device_for(given, module_tensors(module).values()))
     inputs = [
         (*(told_by_aot(node, told) or told_by_dynamo(node)), _fake_input(node, value, world))
         for node, value in zip(placeholders, given, strict=True)
@@ -383,6 +364,13 @@ def _recorded(node: fx.Node) -> object:
     )
 
 
+def _is_recorded_on_meta(node: fx.Node) -> bool:
+    """Whether a graph was captured with this input on the meta device; it then may make tensors
+    there itself."""
+    recorded = node.meta.get("val", node.meta.get("example_value"))
+    return isinstance(recorded, torch.Tensor) and recorded.is_meta
+
+
 def device_for(inputs: Sequence[object], state: object) -> torch.device | None:
     """Where to put meta inputs: with the model's parameters, or on the CPU."""
     leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
@@ -401,6 +389,9 @@ def _from_module(
             f"{name} needs example inputs: passes.load(model, x, ...); tensors on the meta "
             "device will do"
         )
+    check_tensors(module_tensors(module).items())
+    check_tensors(tensors_inside("input", list(args)))
+    check_tensors(tensors_inside("input", dict(kwargs)))
     try:
         exported, how = export(module, args, kwargs)
     except Exception as error:

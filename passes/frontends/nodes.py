@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from passes.frontends.env import Bound, evaluated
-from passes.frontends.fakes import module_tensors
+from passes.frontends.reach import module_tensors
 
 CANNOT_RUN = (
     DataDependentOutputException,

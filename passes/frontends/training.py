@@ -30,11 +30,13 @@ from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
 from passes.frontends.capture import first_line, sealed, user_place
 from passes.frontends.dynamic_inputs import Asked, recorded
-from passes.frontends.fakes import World, module_tensors
+from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
 from passes.frontends.held import Held, Sources
 from passes.frontends.load import FROM_EXAMPLES, device_for
+from passes.frontends.reach import module_tensors
 from passes.frontends.recorder import Recorder
+from passes.frontends.unsupported import check_tensors
 from passes.frontends.whole import program_of
 from passes.program import Program, Role
 from passes.symbolic.dynamic import Dynamic
@@ -116,9 +118,12 @@ def load_training_step(
     roots = wanted.roots.values()
     tensors = [tensor for root in roots for tensor in module_tensors(root).values()]
     _refuse_hooks(wanted.roots)
+    for prefix, root in wanted.roots.items():
+        check_tensors((prefix + name, tensor) for name, tensor in module_tensors(root).items())
     device = device or device_for((inputs, keywords, targets), tensors)
     found = held.of_caller(model, inputs, keywords, targets, held.itself)
     given = {name: real for _, name, real in found}
+    check_tensors(given.items())
     program = recorded(partial(_captured, wanted), device, dynamic or {}, given)
     _ = program.flow  # numbered once, here, for every analysis to come
     return program

@@ -164,6 +164,9 @@ class Join:
         for what in ("dtype", "device", "layout"):
             if getattr(one, what) != getattr(other, what):
                 self._refuse(what, getattr(one, what), getattr(other, what))
+        for bit in (torch.Tensor.is_conj, torch.Tensor.is_neg):
+            if bit(one) != bit(other):
+                self._refuse(f"{bit.__name__}()", bit(one), bit(other))
         if one.dim() != other.dim():
             self._refuse("number of dimensions", one.dim(), other.dim())
         if one.layout is not torch.strided:

@@ -11,8 +11,9 @@ from torch import fx
 from passes.errors import CaptureError, ProgramError
 from passes.frontends.book import Book
 from passes.frontends.env import Bound, leaf_names
-from passes.frontends.fakes import World, module_tensors, tensors_in
+from passes.frontends.fakes import World, tensors_in
 from passes.frontends.fx import Walk
+from passes.frontends.reach import module_tensors
 from passes.frontends.undecided import is_dynamic
 from passes.program import Entry, Kept, Program, Role
 from passes.symbolic.dynamic import Dynamic

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from time import process_time
 from typing import Any
 
 import pytest
@@ -422,19 +421,12 @@ class Kinds(Forward[int, int]):
     ids=["forward values", "backward values", "points", "points in loops"],
 )
 def test_an_edit_costs_what_it_changes(flow: Flow[int], kind: Callable[[Any], Any]) -> None:
-    """The first one, too: at most a hundredth of a fresh solve.  One of three, as the collector
-    of garbage may come by."""
+    """The first one, too.  `make bench` has the share of the time of a fresh solve."""
     draft = Draft(Long(flow))
-    shares = []
-    for attempt in range(3):
-        start = process_time()
+    for attempt in range(2):
         results = solve(kind(draft.flow), draft)
-        fresh = process_time() - start
         edit = draft.replace_operand(50_050, 0, f"v{50_010 + attempt}")
         before = results.visits
-        start = process_time()
         results = results.update(edit)
-        shares.append((process_time() - start) / fresh)
         assert results.visits - before <= 120
         assert list(results.states) == list(solve(kind(draft.flow), draft).states)
-    assert min(shares) < 0.01

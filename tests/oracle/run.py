@@ -174,7 +174,7 @@ def _fresh(module: GraphModule, values: Sequence[object]) -> tuple[nn.Module, li
     for tensor in list(_tensors((list(state.values()), list(values)))):
         # torch copies a Parameter apart from whoever else has its storage, and no non-leaf at all.
         # The copy of a plain leaf shares what the original shared.
-        apart = copy.deepcopy(tensor.detach(), memo)
+        apart = _apart(tensor.detach(), memo)
         if isinstance(tensor, nn.Parameter):
             apart = nn.Parameter(apart, tensor.requires_grad)
         elif tensor.is_leaf:
@@ -187,6 +187,16 @@ def _fresh(module: GraphModule, values: Sequence[object]) -> tuple[nn.Module, li
     holder = nn.Module()
     vars(holder).update(copy.deepcopy(state, memo))
     return holder, copy.deepcopy(list(values), memo)
+
+
+def _apart(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A copy with the bits that say "conjugate" and "negate", which torch's copy resolves."""
+    if tensor.is_conj():
+        return _apart(tensor.conj(), memo).conj()
+    if tensor.is_neg():
+        return torch._neg_view(_apart(torch._neg_view(tensor), memo))
+    copied: Tensor = copy.deepcopy(tensor, memo)
+    return copied
 
 
 def _seeded(run: Callable[[], None]) -> None:

@@ -188,6 +188,17 @@ def to_what_it_is_already() -> Made:
 
 
 @case
+def conjugated_or_negated_when_read() -> Made:
+    x = torch.complex(X, X).conj()
+
+    def forward(m: Any, x: Tensor, y: Tensor, z: Tensor) -> Any:
+        found = [t.resolve_conj().resolve_neg().contiguous().reshape(-1) for t in (x, y, z)]
+        return found, x.conj().resolve_conj(), z.detach(), y.add_(1), x.mT.mul_(2), x.real
+
+    return calls(forward, x, x.imag, torch._neg_view(X))
+
+
+@case
 def returns_inputs_and_views_of_them() -> Made:
     return calls(lambda m, x, y: {"x": x, "both": (x[0], [y.t(), y])}, X, X + 1)
 

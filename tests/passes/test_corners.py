@@ -68,17 +68,6 @@ class TestInputs:
                 torch.from_numpy(array),
             )
 
-    @pytest.mark.parametrize(
-        "tensor",
-        [
-            torch.nested.nested_tensor([torch.rand(2, 3)]),
-            torch.quantize_per_tensor(X, 0.1, 0, torch.qint8),
-        ],
-    )
-    def test_tensors_without_a_fake_are_refused(self, tensor: Tensor) -> None:
-        with pytest.raises(CaptureError, match="has no fake"):
-            traced(lambda a: a + 1, tensor)
-
 
 class TestWrites:
     def test_a_tensor_in_a_modules_list_is_written(self) -> None:

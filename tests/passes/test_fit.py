@@ -415,7 +415,7 @@ def _reads_data() -> nn.Module:
         (lambda: _fits(_Counting()), "size is not known before the run: bincount"),
         (lambda: _fits(_Sparse()), "table"),
         (lambda: _fits(_holding(torch.eye(4).to_sparse_csr())), "held"),
-        (lambda: _fits(_holding(_twice(X, X))), "a TwoTensor is among"),
+        (lambda: _fits(_holding(_twice(X, X))), "held is a TwoTensor"),
         (lambda: _fits(torch.jit.script(_mlp())), "RecursiveScriptModule"),
         (lambda: _fits(_quantized()), "module 0._packed_params.*quantized"),
         (lambda: _fits(_reads_data), "fails on the meta device"),
