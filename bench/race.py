@@ -6,6 +6,7 @@
     liveness   control-flow graphs; mypyc (compiled), numba, python_graphs, vyper
     variables  300,000 of them: where sets of a few are not best kept as bits; mypyc
     author     what the engine costs an analysis of one's own on top of the transfer
+    edits      one instruction more in a control-flow graph, next to solving afresh
     bytes      of liveness, while it is solved and kept after
 
 Through the public API a user of each has, the problem built beforehand.  Solutions must
@@ -176,11 +177,22 @@ def authors_analysis(size: int) -> None:
         )
 
 
+def one_instruction_more(size: int) -> None:
+    for kind in control.KINDS:
+        fresh, edit, changed = control.edited(control.dense(kind, size))
+        print(
+            f"{edit / fresh:7.4f} {0.01:6.2f}  an edit / a fresh solve: liveness, {kind} graph of "
+            f"{size:,} blocks; facts at {changed} blocks change; {edit * 1e6:.0f} us",
+            flush=True,
+        )
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "lines": lambda: race_on_straight_lines(100_000),
     "liveness": lambda: race_on_control_flow(installed(PEERS_OF_LIVENESS)),
     "variables": lambda: race_with_many_variables(installed(("mypyc",))),
     "author": lambda: authors_analysis(10_000),
+    "edits": lambda: one_instruction_more(100_000),
     "bytes": lambda: table_of_bytes(installed(PEERS_OF_LIVENESS), 1_000),
 }
 

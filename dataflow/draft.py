@@ -87,11 +87,11 @@ class Draft(Generic[N]):
             nodes=list(flow.nodes),
             blocks=[list(block) for block in flow.blocks],
             values=list(flow.values),
-            operands=list(flow.operands),
-            results=list(flow.results),
+            operands=list(flow.operands) or [()] * len(flow.nodes),  # without values, of control
+            results=list(flow.results) or [()] * len(flow.nodes),
         )
         _ = self.flow.node_number, self.flow.value_number, self.flow.places  # kept up to date
-        self.links = Links(flow)
+        self.links = Links(self.flow)
         self._returned = frozenset(flow.outputs)
 
     def insert(

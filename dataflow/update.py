@@ -100,10 +100,12 @@ class Index:
         """Where a constraint stands in the order."""
         if constraint in self._inserted:
             return self._inserted[constraint]
-        sequence = self.sweep.order.sequence
-        return (
-            sequence.index(constraint) if isinstance(sequence, range) else self._ranks[constraint]
-        )
+        order = self.sweep.order
+        if isinstance(order.sequence, range):
+            return order.sequence.index(constraint)
+        if self.dense and (found := order.readers[constraint]):  # each reads an unknown of its own
+            return found[0]
+        return self._ranks[constraint]
 
     def members(self, loop: int) -> list[int]:
         """The constraints of an outermost loop, in order."""
@@ -266,6 +268,7 @@ class Index:
             system.evaluate,
             lambda constraint: system.constraint_name(members[constraint]),
             lambda unknown: system.unknown_name(numbers[unknown]),
+            is_rapid=system.is_rapid,
         )
         sweep = Sweep(part, self.sweep.lattice, self.sweep.limit)
         found = sweep.run()

@@ -19,6 +19,7 @@ from dataflow import (
     Chain,
     Draft,
     Forward,
+    GenKill,
     Interval,
     Lattice,
     Powerset,
@@ -408,6 +409,28 @@ class Kinds(Forward[int, int]):
     def transfer(self, node: int, value: int) -> int:
         read = self.flow.operands[node]
         return value | 1 << read[0] % 7 if node % 100 and read else 0
+
+
+@frozen
+class Written(GenKill[int, int], Backward[int, int]):
+    """A node n kills n, and reads what comes four before it."""
+
+    lattice: Lattice[int] = Bits()
+
+    def effect(self, node: int) -> tuple[int, int]:
+        return 1 << max(0, node - 4), 1 << node
+
+
+def test_a_graph_of_control_alone_can_be_edited() -> None:
+    """It has no values; node 9 is put into a loop."""
+    blocks, edges = [[0, 1], [2, 3], [4, 5]], [(0, 1), (1, 1), (1, 2)]
+    draft = Draft(Long(Flow(range(6), blocks, edges, [0], [2])))
+    results = solve(Written(), draft)
+    results = results.update(draft.insert(9, 2))
+    assert list(results.states) == list(solve(Written(), draft).states)
+    assert results.before(2) == 0b100011
+    results = results.update(draft.erase(9))
+    assert list(results.states) == list(solve(Written(), Long(draft.flow)).states)
 
 
 @pytest.mark.parametrize(
