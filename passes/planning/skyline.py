@@ -14,6 +14,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from itertools import accumulate
+from operator import or_
 
 from attrs import define, field
 
@@ -44,6 +46,8 @@ class Puzzle:
     starting: list[int] = field(init=False)
     ending: list[int] = field(init=False)
     gapped: list[int] = field(init=False)
+    with_gaps: int = field(init=False)
+    by_size: list[tuple[int, int]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         parts = self.sections.parts
@@ -56,6 +60,8 @@ class Puzzle:
         self.parts = [parts[number] for number in self.order]
         self.sizes = [self.buffers[number].size for number in self.order]
         self.gapped = [bit for bit, own in enumerate(self.parts) if len(own) > 1]
+        self.with_gaps = sum(1 << bit for bit in self.gapped)
+        self.by_size = _up_to_each_size(self.sizes)
         count = len(self.sections.load) + 1
         self.starting, self.ending = [0] * count, [0] * count
         for bit, own in enumerate(self.parts):
@@ -71,6 +77,26 @@ class Puzzle:
     def everything(self) -> int:
         """The set of all buffers."""
         return (1 << len(self.order)) - 1
+
+    def least_size(self, found: int) -> int:
+        """The size of the smallest of some buffers."""
+        low, high = 0, len(self.by_size) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if found & self.by_size[middle][1]:
+                high = middle
+            else:
+                low = middle + 1
+        return self.by_size[low][0]
+
+
+def _up_to_each_size(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Each size there is, and the set of the buffers that are no larger."""
+    groups: dict[int, int] = {}
+    for bit, size in enumerate(sizes):
+        groups[size] = groups.get(size, 0) | 1 << bit
+    ordered = sorted(groups)
+    return list(zip(ordered, accumulate((groups[size] for size in ordered), or_), strict=True))
 
 
 def _range_maximum(load: Sequence[int]) -> Callable[[Interval], int]:
@@ -117,6 +143,13 @@ class Skyline:
         heights = self.heights
         left = heights[segment - 1] if segment else NO_WALL
         return left, heights[segment + 1] if segment + 1 < len(heights) else NO_WALL
+
+    def is_niche(self, segment: int) -> bool:
+        """Whether a segment is lower than both neighbours."""
+        heights, floor = self.heights, self.heights[segment]
+        return (segment == 0 or heights[segment - 1] > floor) and (
+            segment + 1 == len(heights) or heights[segment + 1] > floor
+        )
 
     def lowest(self) -> int:
         """The leftmost of the lowest niches."""

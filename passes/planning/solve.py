@@ -30,11 +30,14 @@ from passes.planning.buffers import (
 from passes.planning.check import check
 from passes.planning.dive import dive
 from passes.planning.search import Outcome, Search, Strategy
-from passes.planning.skyline import Puzzle
-from passes.planning.strategies import PREFERENCES, STRATEGIES
+from passes.planning.skyline import Preference, Puzzle
+from passes.planning.strategies import PREFERENCES, QUICK, STRATEGIES
 
 FIRST_ROUND = 1000
-"""Steps of each strategy in the first round."""
+"""Steps that each strategy may take back in the first round."""
+
+FEW = 100
+"""Steps that a search may take back if it is to be quick."""
 
 
 @frozen
@@ -130,11 +133,13 @@ def smallest(
     """
     work = _Work.of(buffers, alignment, time_limit)
     work.progress = progress
-    work.dive(work.lower_bound)
     if is_quick:
+        work.dive(work.lower_bound, PREFERENCES[:2])
         if not work.best.is_optimal:
-            work.search(work.lower_bound, 2 * len(buffers), STRATEGIES[:3])
+            work.search(work.lower_bound, FEW, QUICK)
+        work.dive(work.lower_bound, PREFERENCES[2:])
         return work.best
+    work.dive(work.lower_bound)
     steps = FIRST_ROUND
     while not work.best.is_optimal and not work.is_late:
         # At the bound, where most plans are found; then half way, to get nearer at least.
@@ -213,9 +218,9 @@ class _Work:
         if self.progress is not None:
             self.progress(layout)
 
-    def dive(self, enough: int) -> None:
+    def dive(self, enough: int, preferences: Sequence[Preference] = PREFERENCES) -> None:
         """Dives, one for each preference, until one is small enough."""
-        for preference in PREFERENCES:
+        for preference in preferences:
             if self.best.size <= enough:
                 return
             self.found(dive(Puzzle(self.buffers, self.sections, preference)))
