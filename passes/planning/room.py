@@ -16,7 +16,6 @@ from passes.planning.skyline import NO_WALL, Puzzle, Skyline, bits
 
 def lacks_room(
     puzzle: Puzzle,
-    alive: Sequence[int],
     skyline: Skyline,
     limits: Sequence[int],
     unplaced: int,
@@ -24,23 +23,27 @@ def lacks_room(
 ) -> int | None:
     """A section that has too little room since a part of the skyline was raised, or None.
 
-    `alive` are the buffers alive in each section, `limits` how high each may be at most.
+    `limits` is how high each section may be at most, if what is unplaced there is to lie on it.
     """
-    sizes = puzzle.sizes
     for left, right, wall in _basins_beside(skyline, part):
         if wall <= min(limits[left:right]):
             continue
-        inside = unplaced & (puzzle.starting[left] & puzzle.ending[right] | puzzle.with_gaps)
+        fitting = unplaced & (puzzle.starting[left] & puzzle.ending[right] | puzzle.with_gaps)
+        known, total = 0, 0
         for section in range(left, right):
-            missing = wall - limits[section]
-            if missing > 0:
-                for bit in bits(inside & alive[section]):
-                    missing -= sizes[bit]
-                    if missing <= 0:
-                        break
-                else:
-                    return section
+            if wall <= limits[section]:
+                continue
+            inside = fitting & puzzle.alive[section]
+            total += _size(puzzle, inside & ~known) - _size(puzzle, known & ~inside)
+            known = inside
+            if wall - total > limits[section]:
+                return section
     return None
+
+
+def _size(puzzle: Puzzle, found: int) -> int:
+    """Bytes of some buffers."""
+    return sum([puzzle.sizes[bit] for bit in bits(found)])
 
 
 def _basins_beside(skyline: Skyline, part: Interval) -> Iterator[tuple[int, int, int]]:

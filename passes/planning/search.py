@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from hashlib import blake2b
 
@@ -80,116 +80,130 @@ class Strategy:
 
 @define(eq=False)
 class _Partial:
-    """A partial plan, the niches in it, and the answers not tried yet at one of them.
-
-    `limits[s]` is how high section `s` may be at most.
-    """
+    """A partial plan, the niches in it, and the answers not tried yet at one of them."""
 
     skyline: Skyline
-    limits: list[int]
     unplaced: int
     niches: dict[int, Niche]
     niche: Niche | None = None
-    answers: list[int] = field(factory=list)
+    answers: Iterator[int] = field(factory=lambda: iter(()))
 
     def copy(self) -> _Partial:
         """The same, with no question asked yet."""
-        skyline, niches = self.skyline.copy(), self.niches.copy()
-        return _Partial(skyline, self.limits[:], self.unplaced, niches)
+        return _Partial(self.skyline.copy(), self.unplaced, self.niches.copy())
 
 
 @define(eq=False)
 class Search:
-    """A search for a plan within `capacity`, that takes back at most so many steps, until so
-    late."""
+    """A search for a plan within `capacity` that takes back at most so many steps, until so
+    late.
+
+    `limits[s]` is how high section `s` may be at most.  If it `is_quick`, it does not ask whether
+    there is room in basins, which costs more than it saves where hardly a step is taken back.
+    """
 
     puzzle: Puzzle
     strategy: Strategy
     capacity: int
     steps: int
     deadline: float = float("inf")
+    is_quick: bool = False
     taken: int = 0
-    alive: list[int] = field(init=False)
+    limits: list[int] = field(init=False)
     twins: list[int] = field(init=False)
     failures: list[int] = field(init=False)
     seen: set[bytes] = field(factory=set)
 
     def __attrs_post_init__(self) -> None:
         puzzle = self.puzzle
+        self.limits = [self.capacity - load for load in puzzle.sections.load]
         self.failures = [0] * len(puzzle.sections.load)
-        self.alive = [0] * len(puzzle.sections.load)
         self.twins = []
         same: dict[object, int] = {}
         for bit, parts in enumerate(puzzle.parts):
             key = puzzle.sizes[bit], tuple(parts)
             self.twins.append(same.get(key, 0))
             same[key] = same.get(key, 0) | 1 << bit
-            for start, end in parts:
-                for section in range(start, end):
-                    self.alive[section] |= 1 << bit
 
     def run(self) -> list[int] | Outcome:
         """Offsets, or why there are none."""
-        puzzle = self.puzzle
-        offsets = [0] * len(puzzle.order)
-        limits = [self.capacity - load for load in puzzle.sections.load]
-        if min(limits, default=0) < 0:
+        offsets = [0] * len(self.puzzle.order)
+        first = self._begin()
+        if first is None:
             return Outcome.IMPOSSIBLE
-        first = _Partial(Skyline.flat(len(limits)), limits, puzzle.everything, {})
-        if first.unplaced:
-            if not self._settle(first, 0, len(limits)):
-                return Outcome.IMPOSSIBLE
-            self._ask(first)
-        stack = [first]
+        self._ask(first)
+        stack = [(first, NOTHING)]
         while stack:
-            partial = stack[-1]
+            partial, made_by = stack[-1]
             if not partial.unplaced:
                 return offsets
-            if not partial.answers:
+            answer = next(partial.answers, None)
+            if answer is None:
                 stack.pop()
+                self._take_back(made_by)
                 continue
             self.taken += 1
             if self.taken - len(stack) > self.steps or (
                 self.taken % 256 == 0 and time.monotonic() > self.deadline
             ):
                 return Outcome.UNDECIDED
-            niche, answer = partial.niche, partial.answers.pop()
+            niche = partial.niche
             assert niche is not None
             if answer != NOTHING:
-                offsets[puzzle.order[answer]] = niche.floor
+                offsets[self.puzzle.order[answer]] = niche.floor
             partial = partial.copy()
-            if self._follow(partial, niche, answer):
+            if self._follow(partial, niche, answer) and self._is_hopeful(partial, niche, answer):
                 self._ask(partial)
-                stack.append(partial)
+                stack.append((partial, answer))
+            else:
+                self._take_back(answer)
         return Outcome.IMPOSSIBLE
 
+    def _begin(self) -> _Partial | None:
+        """Nothing is placed; None if that is hopeless already."""
+        first = _Partial(Skyline.flat(len(self.limits)), self.puzzle.everything, {})
+        if first.unplaced and not (
+            min(self.limits) >= 0 and self._settle(first, 0, len(self.limits))
+        ):
+            return None
+        return first
+
     def _follow(self, partial: _Partial, niche: Niche, answer: int) -> bool:
-        """Do what the answer says; whether all that is left still may fit."""
-        skyline, limits = partial.skyline, partial.limits
+        """Do what the answer says; whether something may lie in every niche that is left."""
+        skyline = partial.skyline
         segment = bisect_right(skyline.starts, niche.start) - 1
-        parts: list[Interval]
         if answer == NOTHING:
             assert niche.raised is not None
-            parts = [(niche.section, niche.section + 1)]
-            skyline.put(segment, parts[0], niche.raised)
+            skyline.put(segment, (niche.section, niche.section + 1), niche.raised)
         else:
             size, parts = self.puzzle.sizes[answer], self.puzzle.parts[answer]
-            for start, end in parts:
-                limits[start:end] = [limit + size for limit in limits[start:end]]
+            self._lift(parts, size)
             if len(parts) == 1:
                 skyline.put(segment, parts[0], niche.floor + size)
             else:
                 skyline.put_all(parts, niche.floor + size)
             partial.unplaced ^= 1 << answer
-            if not partial.unplaced:
-                return True
         del partial.niches[niche.start]
-        if not self._settle(partial, niche.start, niche.end):
-            return False
-        for part in parts:
-            section = lacks_room(self.puzzle, self.alive, skyline, limits, partial.unplaced, part)
-            if section is not None:
-                self.failures[section] += 1
+        return not partial.unplaced or self._settle(partial, niche.start, niche.end)
+
+    def _lift(self, parts: Sequence[Interval], size: int) -> None:
+        """Change the limits under a buffer."""
+        for start, end in parts:
+            self.limits[start:end] = [limit + size for limit in self.limits[start:end]]
+
+    def _take_back(self, answer: int) -> None:
+        """Set the limits as before an answer was followed."""
+        if answer != NOTHING:
+            self._lift(self.puzzle.parts[answer], -self.puzzle.sizes[answer])
+
+    def _is_hopeful(self, partial: _Partial, niche: Niche, answer: int) -> bool:
+        """Whether there is room beside what the answer raised, and this was not met before."""
+        skyline, section = partial.skyline, niche.section
+        parts = [(section, section + 1)] if answer == NOTHING else self.puzzle.parts[answer]
+        for part in () if self.is_quick else parts:
+            full = lacks_room(self.puzzle, skyline, self.limits, partial.unplaced, part)
+            if full is not None:
+                self.failures[full] += 1
                 return False
         return self._is_new(skyline, partial.unplaced)
 
@@ -216,9 +230,9 @@ class Search:
                     partial.niches[left] = niche
                     continue
                 height = next_floor(puzzle, skyline, segment, unplaced)
-                least = min(partial.limits[left:right])
+                least = min(self.limits[left:right])
                 if height > least:
-                    self.failures[partial.limits.index(least, left, right)] += 1
+                    self.failures[self.limits.index(least, left, right)] += 1
                     return False
                 skyline.fill(segment, height)
                 start, end = min(start, left), max(end, right)
@@ -237,7 +251,7 @@ class Search:
         return [segment for segment in range(first, last) if skyline.is_niche(segment)]
 
     def _niche(self, partial: _Partial, segment: int, every: int) -> Niche:
-        puzzle, skyline, limits = self.puzzle, partial.skyline, partial.limits
+        puzzle, skyline, limits = self.puzzle, partial.skyline, self.limits
         floor = skyline.heights[segment]
         left, right = start, end = skyline.starts[segment], skyline.starts[segment + 1]
         if self.strategy.follows_best:
@@ -247,7 +261,7 @@ class Search:
                     break
         limit = min(limits[start:end])
         section = limits.index(limit, start, end)
-        found = every & self.alive[section]
+        found = every & puzzle.alive[section]
         raised = next_floor(puzzle, skyline, segment, partial.unplaced)
         others = every & ~found
         if others:
@@ -265,15 +279,18 @@ class Search:
         )
 
     def _ask(self, partial: _Partial) -> None:
-        """Choose the niche to look at, and the answers there, the best last."""
-        if not partial.unplaced:
-            return
-        best = min(partial.niches.values(), key=self._rank)
-        twins = self.twins
-        answers = [bit for bit in bits(best.found) if not partial.unplaced & twins[bit]]
-        answers.reverse()
-        partial.niche = best
-        partial.answers = answers if best.raised is None else [NOTHING, *answers]
+        """Choose the niche to look at, and the answers there."""
+        if partial.unplaced:
+            partial.niche = min(partial.niches.values(), key=self._rank)
+            partial.answers = self._answers(partial.niche, partial.unplaced)
+
+    def _answers(self, niche: Niche, unplaced: int) -> Iterator[int]:
+        """What may lie there, the best first.  Of buffers that are alike, the first will do."""
+        for bit in bits(niche.found):
+            if not unplaced & self.twins[bit]:
+                yield bit
+        if niche.raised is not None:
+            yield NOTHING
 
     def _rank(self, niche: Niche) -> tuple[float, ...]:
         failures = self.failures[niche.section]

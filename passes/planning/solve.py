@@ -135,8 +135,7 @@ def smallest(
     work.progress = progress
     if is_quick:
         work.dive(work.lower_bound, PREFERENCES[:2])
-        if not work.best.is_optimal:
-            work.search(work.lower_bound, FEW, QUICK)
+        work.descend()
         work.dive(work.lower_bound, PREFERENCES[2:])
         return work.best
     work.dive(work.lower_bound)
@@ -165,6 +164,7 @@ class _Work:
     best: Layout
     progress: Progress | None = None
     impossible: list[int] = field(factory=list)
+    puzzles: dict[Preference, Puzzle] = field(factory=dict)
 
     @classmethod
     def of(cls, given: Sequence[Buffer], alignment: int, time_limit: float | None) -> _Work:
@@ -207,10 +207,10 @@ class _Work:
         self._better(evolve(self.best, lower_bound=min(lower_bound, self.best.size)))
 
     def found(self, offsets: Sequence[int]) -> None:
-        """A plan: checked, and kept if it is the smallest so far."""
+        """A plan: checked and kept if it is the smallest so far."""
         size = max((o + b.size for o, b in zip(offsets, self.buffers, strict=True)), default=0)
-        check(self.buffers, offsets, size, self.alignment)
         if size < self.best.size:
+            check(self.buffers, offsets, size, self.alignment)
             self._better(Layout(tuple(offsets), size, self.best.lower_bound))
 
     def _better(self, layout: Layout) -> None:
@@ -223,7 +223,22 @@ class _Work:
         for preference in preferences:
             if self.best.size <= enough:
                 return
-            self.found(dive(Puzzle(self.buffers, self.sections, preference)))
+            self.found(dive(self._puzzle(preference)))
+
+    def _puzzle(self, preference: Preference) -> Puzzle:
+        if preference not in self.puzzles:
+            self.puzzles[preference] = Puzzle(self.buffers, self.sections, preference)
+        return self.puzzles[preference]
+
+    def descend(self) -> None:
+        """Searches at the lower bound that hardly turn back, until one finds a plan."""
+        for is_quick, strategy in ((q, s) for q in (True, False) for s in QUICK):
+            if self.best.is_optimal:
+                return
+            puzzle = self._puzzle(strategy.preference)
+            found = Search(puzzle, strategy, self.lower_bound, FEW, is_quick=is_quick).run()
+            if not isinstance(found, Outcome):
+                self.found(found)
 
     def search(
         self, capacity: int, steps: int, strategies: Sequence[Strategy] = STRATEGIES

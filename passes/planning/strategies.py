@@ -70,6 +70,6 @@ STRATEGIES = tuple(
 QUICK = tuple(
     Strategy(preference, rule, follows_best=True)
     for rule in (tightest, lowest)
-    for preference in (by_load_and_width, by_load_and_area)
+    for preference in (by_load_and_area, by_load_and_width)
 )
 """The few that mostly find a plan without turning back."""
