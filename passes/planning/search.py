@@ -7,7 +7,10 @@ can is reached in exactly one way, as niches are independent; so no order of the
 twice.
 
 A step is hopeless if a section is raised so high that what is unplaced there does not fit
-above it, or if that has been found of the same skyline and the same unplaced buffers before.
+above it, if what sticks out of a niche does not fit above its walls (`room.py`), or if that
+has been found of the same skyline and the same unplaced buffers before.
+
+What may lie in a niche changes only by what is put there, so niches are kept from step to step.
 
 Which niche is looked at first, which section there, and which buffer is tried first decide
 how long it takes, by orders of magnitude and for each instance otherwise.  A `Strategy`
@@ -18,13 +21,16 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from hashlib import blake2b
 
 from attrs import define, field, frozen
 
-from passes.planning.skyline import NO_WALL, Preference, Puzzle, Skyline, bits, fitting, next_floor
+from passes.planning.buffers import Interval
+from passes.planning.room import lacks_room
+from passes.planning.skyline import Preference, Puzzle, Skyline, bits, fitting, next_floor
 
 NOTHING = -1
 """The answer that no buffer lies there."""
@@ -48,7 +54,8 @@ class Niche:
     `raised` where it is raised to if nothing lies there, None if that is too high.
     """
 
-    segment: int
+    start: int
+    end: int
     section: int
     floor: int
     found: int
@@ -72,157 +79,197 @@ class Strategy:
 
 
 @define(eq=False)
+class _Partial:
+    """A partial plan, the niches in it, and the answers not tried yet at one of them."""
+
+    skyline: Skyline
+    unplaced: int
+    niches: dict[int, Niche]
+    niche: Niche | None = None
+    answers: Iterator[int] = field(factory=lambda: iter(()))
+
+    def copy(self) -> _Partial:
+        """The same, with no question asked yet."""
+        return _Partial(self.skyline.copy(), self.unplaced, self.niches.copy())
+
+
+@define(eq=False)
 class Search:
-    """A search for a plan within `capacity`, in at most so many steps and until so late."""
+    """A search for a plan within `capacity` that takes back at most so many steps, until so
+    late.
+
+    `limits[s]` is how high section `s` may be at most.  If it `is_quick`, it does not ask whether
+    there is room in basins, which costs more than it saves where hardly a step is taken back.
+    """
 
     puzzle: Puzzle
     strategy: Strategy
     capacity: int
     steps: int
     deadline: float = float("inf")
+    is_quick: bool = False
     taken: int = 0
-    alive: list[int] = field(init=False)
+    limits: list[int] = field(init=False)
     twins: list[int] = field(init=False)
     failures: list[int] = field(init=False)
     seen: set[bytes] = field(factory=set)
 
     def __attrs_post_init__(self) -> None:
         puzzle = self.puzzle
+        self.limits = [self.capacity - load for load in puzzle.sections.load]
         self.failures = [0] * len(puzzle.sections.load)
-        self.alive = [0] * len(puzzle.sections.load)
         self.twins = []
         same: dict[object, int] = {}
         for bit, parts in enumerate(puzzle.parts):
             key = puzzle.sizes[bit], tuple(parts)
             self.twins.append(same.get(key, 0))
             same[key] = same.get(key, 0) | 1 << bit
-            for start, end in parts:
-                for section in range(start, end):
-                    self.alive[section] |= 1 << bit
 
     def run(self) -> list[int] | Outcome:
         """Offsets, or why there are none."""
-        puzzle = self.puzzle
-        offsets = [0] * len(puzzle.order)
-        limits = [self.capacity - load for load in puzzle.sections.load]
-        if min(limits, default=0) < 0:
+        offsets = [0] * len(self.puzzle.order)
+        first = self._begin()
+        if first is None:
             return Outcome.IMPOSSIBLE
-        skyline = Skyline.flat(len(limits))
-        unplaced = puzzle.everything
-        niche, answers = self._question(skyline, limits, unplaced)
-        stack = [(skyline, limits, unplaced, niche, answers)]
+        self._ask(first)
+        stack = [(first, NOTHING)]
         while stack:
-            skyline, limits, unplaced, niche, answers = stack[-1]
-            if not unplaced:
+            partial, made_by = stack[-1]
+            if not partial.unplaced:
                 return offsets
-            if not answers:
+            answer = next(partial.answers, None)
+            if answer is None:
                 stack.pop()
+                self._take_back(made_by)
                 continue
             self.taken += 1
-            if self.taken > self.steps or (
+            if self.taken - len(stack) > self.steps or (
                 self.taken % 256 == 0 and time.monotonic() > self.deadline
             ):
                 return Outcome.UNDECIDED
+            niche = partial.niche
             assert niche is not None
-            answer = answers.pop()
-            skyline = skyline.copy()
-            if answer == NOTHING:
-                assert niche.raised is not None
-                skyline.put(niche.segment, (niche.section, niche.section + 1), niche.raised)
+            if answer != NOTHING:
+                offsets[self.puzzle.order[answer]] = niche.floor
+            partial = partial.copy()
+            if self._follow(partial, niche, answer) and self._is_hopeful(partial, niche, answer):
+                self._ask(partial)
+                stack.append((partial, answer))
             else:
-                limits = self._placed(answer, niche, skyline, limits)
-                unplaced ^= 1 << answer
-                offsets[puzzle.order[answer]] = niche.floor
-            if self._settled(skyline, limits, unplaced) and self._is_new(skyline, unplaced):
-                niche, answers = self._question(skyline, limits, unplaced)
-                stack.append((skyline, limits, unplaced, niche, answers))
+                self._take_back(answer)
         return Outcome.IMPOSSIBLE
 
-    def _placed(self, bit: int, niche: Niche, skyline: Skyline, limits: list[int]) -> list[int]:
-        """Put a buffer on the floor of a niche; the new limits."""
-        size, parts = self.puzzle.sizes[bit], self.puzzle.parts[bit]
-        limits = limits[:]
-        for start, end in parts:
-            limits[start:end] = [limit + size for limit in limits[start:end]]
-        if len(parts) == 1:
-            skyline.put(niche.segment, parts[0], niche.floor + size)
+    def _begin(self) -> _Partial | None:
+        """Nothing is placed; None if that is hopeless already."""
+        first = _Partial(Skyline.flat(len(self.limits)), self.puzzle.everything, {})
+        if first.unplaced and not (
+            min(self.limits) >= 0 and self._settle(first, 0, len(self.limits))
+        ):
+            return None
+        return first
+
+    def _follow(self, partial: _Partial, niche: Niche, answer: int) -> bool:
+        """Do what the answer says; whether something may lie in every niche that is left."""
+        skyline = partial.skyline
+        segment = bisect_right(skyline.starts, niche.start) - 1
+        if answer == NOTHING:
+            assert niche.raised is not None
+            skyline.put(segment, (niche.section, niche.section + 1), niche.raised)
         else:
-            skyline.put_all(parts, niche.floor + size)
-        return limits
+            size, parts = self.puzzle.sizes[answer], self.puzzle.parts[answer]
+            self._lift(parts, size)
+            if len(parts) == 1:
+                skyline.put(segment, parts[0], niche.floor + size)
+            else:
+                skyline.put_all(parts, niche.floor + size)
+            partial.unplaced ^= 1 << answer
+        del partial.niches[niche.start]
+        return not partial.unplaced or self._settle(partial, niche.start, niche.end)
+
+    def _lift(self, parts: Sequence[Interval], size: int) -> None:
+        """Change the limits under a buffer."""
+        for start, end in parts:
+            self.limits[start:end] = [limit + size for limit in self.limits[start:end]]
+
+    def _take_back(self, answer: int) -> None:
+        """Set the limits as before an answer was followed."""
+        if answer != NOTHING:
+            self._lift(self.puzzle.parts[answer], -self.puzzle.sizes[answer])
+
+    def _is_hopeful(self, partial: _Partial, niche: Niche, answer: int) -> bool:
+        """Whether there is room beside what the answer raised, and this was not met before."""
+        skyline, section = partial.skyline, niche.section
+        parts = [(section, section + 1)] if answer == NOTHING else self.puzzle.parts[answer]
+        for part in () if self.is_quick else parts:
+            full = lacks_room(self.puzzle, skyline, self.limits, partial.unplaced, part)
+            if full is not None:
+                self.failures[full] += 1
+                return False
+        return self._is_new(skyline, partial.unplaced)
 
     # -- niches ------------------------------------------------------------------------
 
-    def _niches(self, skyline: Skyline) -> Sequence[int]:
-        """The segments lower than their walls; the lowest only, where buffers have gaps."""
+    def _settle(self, partial: _Partial, start: int, end: int) -> bool:
+        """Find the niches that are new since this stretch was changed, and raise those in which
+        nothing fits; whether all that is left still may."""
+        puzzle, skyline, unplaced = self.puzzle, partial.skyline, partial.unplaced
+        if puzzle.gapped:
+            partial.niches.clear()
+        while True:
+            raised = False
+            for segment in self._candidates(skyline, start, end):
+                left, right = skyline.starts[segment], skyline.starts[segment + 1]
+                if left in partial.niches:
+                    continue
+                every = fitting(puzzle, skyline, segment, unplaced)
+                if every:
+                    niche = self._niche(partial, segment, every)
+                    if not niche.choices:
+                        self.failures[niche.section] += 1
+                        return False
+                    partial.niches[left] = niche
+                    continue
+                height = next_floor(puzzle, skyline, segment, unplaced)
+                least = min(self.limits[left:right])
+                if height > least:
+                    self.failures[self.limits.index(least, left, right)] += 1
+                    return False
+                skyline.fill(segment, height)
+                start, end = min(start, left), max(end, right)
+                raised = True
+                break
+            if not raised:
+                return True
+
+    def _candidates(self, skyline: Skyline, start: int, end: int) -> list[int]:
+        """The segments lower than their walls, in and beside a stretch; the lowest only, where
+        buffers have gaps."""
         if self.puzzle.gapped:
             return [skyline.lowest()]
-        heights = [NO_WALL, *skyline.heights, NO_WALL]
-        return [
-            segment
-            for segment, (left, floor, right) in enumerate(
-                zip(heights, heights[1:], heights[2:], strict=False)
-            )
-            if left > floor < right
-        ]
+        first = max(bisect_right(skyline.starts, start) - 2, 0)
+        last = min(bisect_right(skyline.starts, end), len(skyline.heights))
+        return [segment for segment in range(first, last) if skyline.is_niche(segment)]
 
-    def _settled(self, skyline: Skyline, limits: list[int], unplaced: int) -> bool:
-        """Raise the niches in which nothing fits; whether all that is left still may."""
-        changed = bool(unplaced)
-        while changed:
-            changed = False
-            for segment in reversed(self._niches(skyline)):
-                if not fitting(self.puzzle, skyline, segment, unplaced):
-                    height = next_floor(self.puzzle, skyline, segment, unplaced)
-                    start, end = skyline.starts[segment], skyline.starts[segment + 1]
-                    least = min(limits[start:end])
-                    if height > least:
-                        self.failures[limits.index(least, start, end)] += 1
-                        return False
-                    skyline.fill(segment, height)
-                    changed = True
-                    break
-        return True
-
-    def _question(
-        self, skyline: Skyline, limits: list[int], unplaced: int
-    ) -> tuple[Niche | None, list[int]]:
-        """The section to look at, and the answers, the best last."""
-        if not unplaced:
-            return None, []
-        best: Niche | None = None
-        least: tuple[float, ...] = ()
-        for segment in self._niches(skyline):
-            niche = self._niche(skyline, limits, unplaced, segment)
-            if niche.choices == 0:
-                self.failures[niche.section] += 1
-                return niche, []
-            rank = niche.choices > 1, *self.strategy.rule(niche, self.failures[niche.section])
-            if best is None or rank < least:
-                best, least = niche, rank
-        assert best is not None
-        answers = [bit for bit in bits(best.found) if not unplaced & self.twins[bit]]
-        answers.reverse()
-        return best, answers if best.raised is None else [NOTHING, *answers]
-
-    def _niche(self, skyline: Skyline, limits: list[int], unplaced: int, segment: int) -> Niche:
-        puzzle, floor = self.puzzle, skyline.heights[segment]
-        start, end = skyline.starts[segment], skyline.starts[segment + 1]
-        every = fitting(puzzle, skyline, segment, unplaced)
-        if self.strategy.follows_best and every:
+    def _niche(self, partial: _Partial, segment: int, every: int) -> Niche:
+        puzzle, skyline, limits = self.puzzle, partial.skyline, self.limits
+        floor = skyline.heights[segment]
+        left, right = start, end = skyline.starts[segment], skyline.starts[segment + 1]
+        if self.strategy.follows_best:
             for first, last in puzzle.parts[next(bits(every))]:
                 if start <= first and last <= end:
                     start, end = first, last
                     break
         limit = min(limits[start:end])
         section = limits.index(limit, start, end)
-        found = every & self.alive[section]
-        raised = next_floor(puzzle, skyline, segment, unplaced)
+        found = every & puzzle.alive[section]
+        raised = next_floor(puzzle, skyline, segment, partial.unplaced)
         others = every & ~found
         if others:
-            raised = min(raised, floor + min(puzzle.sizes[bit] for bit in bits(others)))
+            raised = min(raised, floor + puzzle.least_size(others))
         possible = raised <= limit
         return Niche(
-            segment,
+            left,
+            right,
             section,
             floor,
             found,
@@ -230,6 +277,24 @@ class Search:
             limit - floor,
             found.bit_count() + possible,
         )
+
+    def _ask(self, partial: _Partial) -> None:
+        """Choose the niche to look at, and the answers there."""
+        if partial.unplaced:
+            partial.niche = min(partial.niches.values(), key=self._rank)
+            partial.answers = self._answers(partial.niche, partial.unplaced)
+
+    def _answers(self, niche: Niche, unplaced: int) -> Iterator[int]:
+        """What may lie there, the best first.  Of buffers that are alike, the first will do."""
+        for bit in bits(niche.found):
+            if not unplaced & self.twins[bit]:
+                yield bit
+        if niche.raised is not None:
+            yield NOTHING
+
+    def _rank(self, niche: Niche) -> tuple[float, ...]:
+        failures = self.failures[niche.section]
+        return niche.choices > 1, *self.strategy.rule(niche, failures), niche.start
 
     def _is_new(self, skyline: Skyline, unplaced: int) -> bool:
         """Whether this skyline with these unplaced buffers was not met before."""

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from functools import cached_property
+from itertools import accumulate
+from operator import or_
 
 from attrs import define, field
 
@@ -31,8 +33,8 @@ class Puzzle:
     """Buffers in an order of preference, with sets of them by section.
 
     `order[bit]` is the buffer's number; `starting[s]` those that start in section `s` or
-    later, `ending[s]` those that end before `s`, of the buffers without gaps; `alive[s]` all
-    that are alive in `s`.
+    later, `ending[s]` those that end before `s`, of the buffers without gaps; `gapped` are the
+    others, as bits, and `with_gaps` as a set.
     """
 
     buffers: Sequence[Buffer]
@@ -44,6 +46,7 @@ class Puzzle:
     starting: list[int] = field(init=False)
     ending: list[int] = field(init=False)
     gapped: list[int] = field(init=False)
+    with_gaps: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         parts = self.sections.parts
@@ -56,6 +59,7 @@ class Puzzle:
         self.parts = [parts[number] for number in self.order]
         self.sizes = [self.buffers[number].size for number in self.order]
         self.gapped = [bit for bit, own in enumerate(self.parts) if len(own) > 1]
+        self.with_gaps = sum(1 << bit for bit in self.gapped)
         count = len(self.sections.load) + 1
         self.starting, self.ending = [0] * count, [0] * count
         for bit, own in enumerate(self.parts):
@@ -71,6 +75,41 @@ class Puzzle:
     def everything(self) -> int:
         """The set of all buffers."""
         return (1 << len(self.order)) - 1
+
+    @cached_property
+    def alive(self) -> list[int]:
+        """All that are alive in each section."""
+        whole = self.everything ^ self.with_gaps
+        found = [
+            whole & ~(later | gone)
+            for later, gone in zip(self.starting[1:], self.ending, strict=False)
+        ]
+        for bit in self.gapped:
+            for start, end in self.parts[bit]:
+                for section in range(start, end):
+                    found[section] |= 1 << bit
+        return found
+
+    @cached_property
+    def up_to_size(self) -> list[tuple[int, int]]:
+        """Each size there is, and the set of the buffers that are no larger."""
+        groups: dict[int, int] = {}
+        for bit, size in enumerate(self.sizes):
+            groups[size] = groups.get(size, 0) | 1 << bit
+        ordered = sorted(groups)
+        sets = accumulate((groups[size] for size in ordered), or_)
+        return list(zip(ordered, sets, strict=True))
+
+    def least_size(self, found: int) -> int:
+        """The size of the smallest of some buffers."""
+        low, high = 0, len(self.up_to_size) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if found & self.up_to_size[middle][1]:
+                high = middle
+            else:
+                low = middle + 1
+        return self.up_to_size[low][0]
 
 
 def _range_maximum(load: Sequence[int]) -> Callable[[Interval], int]:
@@ -117,6 +156,13 @@ class Skyline:
         heights = self.heights
         left = heights[segment - 1] if segment else NO_WALL
         return left, heights[segment + 1] if segment + 1 < len(heights) else NO_WALL
+
+    def is_niche(self, segment: int) -> bool:
+        """Whether a segment is lower than both neighbours."""
+        heights, floor = self.heights, self.heights[segment]
+        return (segment == 0 or heights[segment - 1] > floor) and (
+            segment + 1 == len(heights) or heights[segment + 1] > floor
+        )
 
     def lowest(self) -> int:
         """The leftmost of the lowest niches."""
@@ -186,14 +232,14 @@ def fitting(puzzle: Puzzle, skyline: Skyline, segment: int, unplaced: int) -> in
 
 def next_floor(puzzle: Puzzle, skyline: Skyline, segment: int, unplaced: int) -> int:
     """The lowest height at which something can be in a niche, if not on its floor."""
+    lowest = min(skyline.walls(segment))
     left, right = skyline.starts[segment], skyline.starts[segment + 1]
-    gapped = (
-        skyline.over(puzzle.parts[bit])
-        for bit in puzzle.gapped
-        if unplaced >> bit & 1 and _touches(puzzle.parts[bit], left, right)
-    )
-    floor = skyline.heights[segment]
-    return reduce(min, (height for height in gapped if height > floor), min(skyline.walls(segment)))
+    for bit in puzzle.gapped:
+        if unplaced >> bit & 1 and _touches(puzzle.parts[bit], left, right):
+            height = skyline.over(puzzle.parts[bit])
+            if skyline.heights[segment] < height < lowest:
+                lowest = height
+    return lowest
 
 
 def _touches(parts: Sequence[Interval], left: int, right: int) -> bool:

@@ -30,11 +30,14 @@ from passes.planning.buffers import (
 from passes.planning.check import check
 from passes.planning.dive import dive
 from passes.planning.search import Outcome, Search, Strategy
-from passes.planning.skyline import Puzzle
-from passes.planning.strategies import PREFERENCES, STRATEGIES
+from passes.planning.skyline import Preference, Puzzle
+from passes.planning.strategies import PREFERENCES, QUICK, STRATEGIES
 
 FIRST_ROUND = 1000
-"""Steps of each strategy in the first round."""
+"""Steps that each strategy may take back in the first round."""
+
+FEW = 100
+"""Steps that a search may take back if it is to be quick."""
 
 
 @frozen
@@ -130,11 +133,12 @@ def smallest(
     """
     work = _Work.of(buffers, alignment, time_limit)
     work.progress = progress
-    work.dive(work.lower_bound)
     if is_quick:
-        if not work.best.is_optimal:
-            work.search(work.lower_bound, 2 * len(buffers), STRATEGIES[:3])
+        work.dive(work.lower_bound, PREFERENCES[:2])
+        work.descend()
+        work.dive(work.lower_bound, PREFERENCES[2:])
         return work.best
+    work.dive(work.lower_bound)
     steps = FIRST_ROUND
     while not work.best.is_optimal and not work.is_late:
         # At the bound, where most plans are found; then half way, to get nearer at least.
@@ -160,6 +164,7 @@ class _Work:
     best: Layout
     progress: Progress | None = None
     impossible: list[int] = field(factory=list)
+    puzzles: dict[Preference, Puzzle] = field(factory=dict)
 
     @classmethod
     def of(cls, given: Sequence[Buffer], alignment: int, time_limit: float | None) -> _Work:
@@ -202,10 +207,10 @@ class _Work:
         self._better(evolve(self.best, lower_bound=min(lower_bound, self.best.size)))
 
     def found(self, offsets: Sequence[int]) -> None:
-        """A plan: checked, and kept if it is the smallest so far."""
+        """A plan: checked and kept if it is the smallest so far."""
         size = max((o + b.size for o, b in zip(offsets, self.buffers, strict=True)), default=0)
-        check(self.buffers, offsets, size, self.alignment)
         if size < self.best.size:
+            check(self.buffers, offsets, size, self.alignment)
             self._better(Layout(tuple(offsets), size, self.best.lower_bound))
 
     def _better(self, layout: Layout) -> None:
@@ -213,12 +218,27 @@ class _Work:
         if self.progress is not None:
             self.progress(layout)
 
-    def dive(self, enough: int) -> None:
+    def dive(self, enough: int, preferences: Sequence[Preference] = PREFERENCES) -> None:
         """Dives, one for each preference, until one is small enough."""
-        for preference in PREFERENCES:
+        for preference in preferences:
             if self.best.size <= enough:
                 return
-            self.found(dive(Puzzle(self.buffers, self.sections, preference)))
+            self.found(dive(self._puzzle(preference)))
+
+    def _puzzle(self, preference: Preference) -> Puzzle:
+        if preference not in self.puzzles:
+            self.puzzles[preference] = Puzzle(self.buffers, self.sections, preference)
+        return self.puzzles[preference]
+
+    def descend(self) -> None:
+        """Searches at the lower bound that hardly turn back, until one finds a plan."""
+        for is_quick, strategy in ((q, s) for q in (True, False) for s in QUICK):
+            if self.best.is_optimal:
+                return
+            puzzle = self._puzzle(strategy.preference)
+            found = Search(puzzle, strategy, self.lower_bound, FEW, is_quick=is_quick).run()
+            if not isinstance(found, Outcome):
+                self.found(found)
 
     def search(
         self, capacity: int, steps: int, strategies: Sequence[Strategy] = STRATEGIES

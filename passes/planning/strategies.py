@@ -56,7 +56,7 @@ def most_failed(niche: Niche, failures: int) -> tuple[float, ...]:
     return (niche.choices / (1 + failures),)
 
 
-PREFERENCES = (by_load_and_width, by_load_and_sections, by_load_and_area, by_area, by_width)
+PREFERENCES = (by_load_and_width, by_load_and_area, by_load_and_sections, by_area, by_width)
 """The first four are those of searches; all are those of dives."""
 
 STRATEGIES = tuple(
@@ -66,3 +66,10 @@ STRATEGIES = tuple(
     for rule in (tightest, most_failed, lowest)
 )
 """Every preference with every rule, in the order in which they take turns."""
+
+QUICK = tuple(
+    Strategy(preference, rule, follows_best=True)
+    for rule in (tightest, lowest)
+    for preference in (by_load_and_area, by_load_and_width)
+)
+"""The few that mostly find a plan without turning back."""
