@@ -12,10 +12,13 @@ from passes.frontends.fakes import nbytes_of, storage_of
 
 @define(eq=False)
 class Alive:
-    """Bytes of the storages of tensors seen, now and at most.  Tensors are held weakly."""
+    """Bytes of the storages of tensors seen, now and at most.  Tensors are held weakly.
+
+    `most` is None once a tensor was seen whose size only the run decides.
+    """
 
     now: int = field(default=0, init=False)
-    most: int = field(default=0, init=False)
+    most: int | None = field(default=0, init=False)
     _there: set[int] = field(factory=set, init=False)
     _tensors: dict[int, set[int]] = field(factory=dict, init=False)
     """By storage, the ids of the tensors that hold it."""
@@ -30,11 +33,13 @@ class Alive:
         storage, number = storage_of(tensor), id(tensor)
         if storage in self._there or number in self._references:
             return
-        nbytes = nbytes_of(tensor) or 0
+        known = nbytes_of(tensor)
+        nbytes = known or 0
         holders = self._tensors.setdefault(storage, set())
         if not holders:
             self.now += nbytes
-            self.most = max(self.most, self.now)
+            unknown = self.most is None or known is None
+            self.most = None if unknown else max(self.most or 0, self.now)
         holders.add(number)
         gone = lambda _: self._gone(storage, number, nbytes)  # noqa: E731
         self._references[number] = weakref.ref(tensor, gone)

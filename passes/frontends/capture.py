@@ -125,4 +125,13 @@ def user_place(error: BaseException) -> str:
     return f"    at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}\n" if own else ""
 
 
+def data_decides(what: str, error: BaseException) -> CaptureError:
+    """What to raise where code goes by a number that only a run knows."""
+    return CaptureError(
+        f"{what} reads a number from a tensor and goes by it, so what it does depends on the data "
+        f"of a tensor:\n{user_place(error)}"
+        "Decide by what is known before the run, or with tensor operations such as torch.where"
+    )
+
+
 _NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))

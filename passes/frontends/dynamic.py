@@ -136,8 +136,7 @@ class SymbolicWorld(World):
         return self._size_of(self._by_name[name])
 
     def beside(self) -> World:
-        env = self.mode.shape_env if self._how.symbols else None
-        return World(self.device, data_decides=False, env=env)
+        return World(self.device, env=self.mode.shape_env)
 
     def tensor(self, real: torch.Tensor) -> torch.Tensor:
         self._meet(real, dynamic=False)

@@ -138,19 +138,18 @@ class World:
     """One fake mode, and the way into it for state and inputs.
 
     `device` replaces the meta device of inputs, so that they meet the model's parameters
-    on one device.  Sizes that the data decides are symbols, unless `data_decides` is off:
-    then an operator with such a result raises.  `env` are symbols of another world to share.
+    on one device.  Sizes that the data decides are symbols.  `env` are those of another world
+    to share.
     """
 
     def __init__(
         self,
         device: torch.device | None = None,
-        data_decides: bool = True,
         env: ShapeEnv | None = None,
     ) -> None:
         self.mode = FakeMode(
             allow_non_fake_inputs=False,
-            shape_env=env or (Undeciding() if data_decides else None),
+            shape_env=env or Undeciding(),
             static_shapes=True,
         )
         self.device = device
@@ -179,7 +178,7 @@ class World:
 
     def beside(self) -> World:
         """Another world, in which a program is recorded that is analysed in this one."""
-        return World(self.device, data_decides=False)
+        return World(self.device)
 
     def refuse(self, real: torch.Tensor) -> None:
         """Raise for a tensor that cannot be followed; else keep it alive."""

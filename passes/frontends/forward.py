@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._pytree import tree_leaves
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
-from passes.frontends.capture import first_line, sealed, user_place
+from passes.frontends.capture import data_decides, first_line, sealed, user_place
 from passes.frontends.dynamic_inputs import Asked, recorded
 from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
@@ -121,6 +122,8 @@ def _capturing(name: str) -> Iterator[None]:
                 yield
     except ProgramError:
         raise
+    except GuardOnDataDependentSymNode as error:
+        raise data_decides(name, error) from error
     except Exception as error:
         raise CaptureError(
             f"{name} fails on fake tensors: {type(error).__name__}: {first_line(error)}\n"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch._prims_common import infer_size
+from torch._subclasses.fake_impls import _compute_stride
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
@@ -73,11 +75,24 @@ def _embedding_bag(
     )
 
 
+def _view(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """Torch's gives dimensions of size 1 other strides, and these decide whether an image of
+    a batch of one has its channels last."""
+    numbers = (*shape, *tensor.shape, *tensor.stride())
+    if 1 not in numbers or not all(type(number) is int for number in numbers):
+        return None
+    sizes = infer_size(tuple(shape), tensor.numel())
+    strides = _compute_stride(tensor.shape, tensor.stride(), sizes)
+    return None if strides is None else tensor.as_strided(sizes, strides)
+
+
 _SUM, _MAX = 0, 2
 _SUMMED_AT_ONCE = (torch.float32, torch.float16, torch.bfloat16)
 
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
+    torch.ops.aten.view.default: _view,
+    torch.ops.aten._unsafe_view.default: _view,
     torch.ops.aten._embedding_bag.default: _embedding_bag,
     torch.ops.aten._embedding_bag_forward_only.default: partial(_embedding_bag, forward_only=True),
 }

@@ -38,9 +38,10 @@ def truly_large(name: str, args: Sequence[object], result: object) -> object:
 
 
 def _grown(tensor: torch.Tensor, nbytes: int | torch.SymInt | None) -> torch.Tensor:
-    """A fake tensor on a storage of at least this many bytes, if the number is known."""
-    before = storage_bytes(tensor)
-    if nbytes is None or known_int(nbytes) is None or (before and nbytes <= before):
+    """A fake tensor on a storage of at least this many bytes; of as many, where only the run
+    knows how many these are."""
+    before, known = storage_bytes(tensor), known_int(nbytes)
+    if nbytes is None or (known is not None and before and nbytes <= before):
         return tensor
     if isinstance(nbytes, int):
         tensor.untyped_storage().resize_(nbytes)

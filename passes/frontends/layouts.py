@@ -48,16 +48,22 @@ LAYOUTS: Mapping[str, tuple[Layout, int]] = {
     **dict.fromkeys(
         "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
         "_batch_norm_with_update _batch_norm_no_update "
-        "channel_shuffle native_channel_shuffle max_unpool2d".split(),
+        "channel_shuffle native_channel_shuffle max_unpool2d reflection_pad3d "
+        "replication_pad3d".split(),
         (of_format(0), 1),
     ),
     **dict.fromkeys(
-        "native_batch_norm_backward batch_norm_backward replication_pad2d_backward".split(),
+        "native_batch_norm_backward batch_norm_backward replication_pad2d_backward "
+        "replication_pad3d_backward reflection_pad3d_backward native_group_norm_backward".split(),
         (of_format(1), 1),
     ),
     "log_sigmoid_forward": (contiguous, 2),
     "native_layer_norm_backward": (contiguous, 3),
-    **dict.fromkeys(("normal", "_log_softmax_backward_data"), (contiguous, 1)),
+    **dict.fromkeys(
+        "normal _log_softmax_backward_data mse_loss_backward smooth_l1_loss_backward "
+        "huber_loss_backward".split(),
+        (contiguous, 1),
+    ),
     **dict.fromkeys(
         "copysign floor_divide div.Tensor_mode native_dropout_backward hardswish_backward "
         "hardtanh_backward logit_backward".split(),

@@ -6,7 +6,8 @@ nobody gave to it, such as a tensor in a closure, becomes an attribute of the gr
 
 Small numbers on the CPU that do not depend on inputs, such as an optimizer's step count,
 have their values here, so that code may read them; what it reads is part of the graph.  Any
-other number that code reads is a symbol, to compute with and not to go by.
+other number that code reads is a symbol, to compute with and not to go by, and so is a size that
+the data decides.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from passes.errors import CaptureError
 from passes.frontends.alive import Alive
-from passes.frontends.fakes import Undeciding, World, tensors_in
+from passes.frontends.fakes import World, known_int, tensors_in
 from passes.frontends.large import truly_large
 from passes.frontends.layouts import laid_out
 from passes.frontends.nodes import CANNOT_RUN
 from passes.frontends.precision import precise
-from passes.frontends.undecided import SYMBOLS
+from passes.frontends.undecided import SYMBOLS, is_undecided
 
 _TORCH = str(Path(torch.__file__).parent)
 _PACKAGE = str(Path(__file__).parents[1])
@@ -95,7 +96,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self._adopted: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by id of the fake
         self._entries: list[torch.Tensor] = []
         self._places: dict[int, Place] = {}  # by autograd's sequence number
-        self._env = Undeciding()
         self._numbers: dict[object, fx.Proxy] = {}  # by symbol
 
     def run(self, function: Callable[[], None]) -> None:
@@ -186,11 +186,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             result = laid_out(func, args, func(*args, **kwargs))
             result = truly_large(name, args, precise(func, args, result))
         except CANNOT_RUN as error:
-            if func is not torch.ops.aten._local_scalar_dense.default:
-                raise CaptureError(
-                    _refusal(f"{func} depends on the data of a tensor", place)
-                ) from error
-            return self._read(args[0], place)
+            raise CaptureError(
+                _refusal(f"{func} depends on the data of a tensor", place)
+            ) from error
+        if func is torch.ops.aten._local_scalar_dense.default and is_undecided(result):
+            self._number(result, self._record(func, args, kwargs, None, place))
+            return result
         if not (tensors_in(result) or func._schema.is_mutable):
             self.read += func is torch.ops.aten._local_scalar_dense.default
             return result
@@ -202,7 +203,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def _record(
         self, func: OpOverload, args: Any, kwargs: Any, result: object, place: Place
-    ) -> None:
+    ) -> fx.Node:
         args, kwargs = tree_map(self.argument, (args, kwargs))
         name = func._schema.name.rpartition("::")[2]
         node = self.graph.create_node("call_function", func, args, kwargs, name)
@@ -211,19 +212,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if place.module:
             node.meta["nn_module_stack"] = {place.module: (place.module, place.kind)}
         self._bind(node, result)
+        return node
 
-    def _read(self, tensor: torch.Tensor, place: Place) -> object:
-        """The number in a tensor: a symbol, because only the run knows it."""
-        make: Callable[[], object] = self._env.create_unbacked_symint
-        if tensor.is_floating_point():
-            make = self._env.create_unbacked_symfloat
-        elif tensor.dtype is torch.bool:
-            make = self._env.create_unbacked_symbool
-        number: Any = make()  # of a class that none of the three has for its base
-        self._record(torch.ops.aten._local_scalar_dense.default, (tensor,), {}, None, place)
-        node = next(iter(reversed(self.graph.nodes)))
+    def _number(self, number: Any, node: fx.Node) -> None:
+        """A node gives a number that only the run knows."""
         self._numbers[number.node.expr] = fx.Proxy(node, GraphAppendingTracer(self.graph))
-        return number
 
     def argument(self, leaf: object) -> object:
         """What stands for a leaf of a call's arguments in the graph."""
@@ -232,11 +225,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if isinstance(leaf, SYMBOLS) and leaf.node.expr.free_symbols <= self._numbers.keys():
             made: fx.Proxy = sympy_interp(PythonReferenceAnalysis, self._numbers, leaf.node.expr)
             return made.node
+        if is_undecided(leaf):
+            what = "a number that data decides and one of the dynamic dimensions in one size"
+            raise CaptureError(_refusal(what, self._place()))
         return leaf
 
     def _bind(self, node: fx.Node, result: object) -> None:
         if isinstance(result, torch.Tensor):
             self._nodes[result] = node
+            self._bind_sizes(node, result)
         elif isinstance(result, (tuple, list)):
             for number, part in enumerate(result):
                 if tensors_in(part):
@@ -245,11 +242,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
                     self.phases[picked] = self.phase
                     self._bind(picked, part)
 
+    def _bind_sizes(self, node: fx.Node, tensor: torch.Tensor) -> None:
+        """Read the sizes of a result that the data decides, for calls to come."""
+        if tensor.layout is not torch.strided:
+            return
+        sizes: list[Any] = list(tensor.shape)
+        for dim, size in enumerate(sizes):
+            known = not is_undecided(size) or size.node.expr in self._numbers
+            if not known and size.node.expr.is_Symbol:
+                read = self.graph.call_function(torch.ops.aten.sym_size.int, (node, dim))
+                read.meta.update(node.meta)
+                self.phases[read] = self.phase
+                self._number(size, read)
+
     def _with_value(self, func: OpOverload, args: Any, kwargs: Any, result: object) -> object:
         """A new number on the CPU that no input decides, with its value."""
         if (
             isinstance(result, torch.Tensor)
-            and result.numel() == 1
+            and known_int(result.numel()) == 1
             and result.device.type == "cpu"
             and not tensors_in((args, kwargs))
             and func._schema.name in _WITH_VALUE

@@ -28,7 +28,7 @@ from torch.optim import optimizer as optimizers
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
-from passes.frontends.capture import first_line, sealed, user_place
+from passes.frontends.capture import data_decides, first_line, sealed, user_place
 from passes.frontends.dynamic_inputs import Asked, recorded
 from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
@@ -353,11 +353,7 @@ def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
     except ProgramError:
         raise
     except GuardOnDataDependentSymNode as error:
-        raise CaptureError(
-            "the step reads a number from a tensor and goes by it, so what it does depends on the "
-            f"data of a tensor:\n{user_place(error)}"
-            "Decide by what is known before the run, or with tensor operations such as torch.where"
-        ) from error
+        raise data_decides("the step", error) from error
     except Exception as error:
         raise CaptureError(
             f"the training step of {type(model).__name__} fails on fake tensors: "

@@ -37,6 +37,11 @@ def picked_twice(x: Tensor) -> Tensor:
     return some[some > 0.9].nonzero() + 1
 
 
+def loss_of_picked(x: Tensor) -> Tensor:
+    some = x[x > 0]
+    return nn.functional.mse_loss(some, some * 2) + 1
+
+
 # With the inputs on which as much is picked as can be.
 BOUNDED: dict[str, tuple[Callable[..., object], Tensor]] = {
     "nonzero": (lambda x: x.nonzero() * 2, ALL),
@@ -48,6 +53,7 @@ BOUNDED: dict[str, tuple[Callable[..., object], Tensor]] = {
     "unique rows": (lambda x: x.unique(dim=0) * 2, torch.arange(12.0).view(4, 3)),
     "unique_consecutive": (lambda x: x.unique_consecutive() + 1, torch.arange(12.0).view(4, 3)),
     "what was picked, picked from": (picked_twice, ALL),
+    "a loss that keeps what it sums": (loss_of_picked, ALL),
 }
 
 
@@ -72,6 +78,93 @@ def test_dynamic_dimensions_make_the_bound_a_function(name: str) -> None:
     symbolic = passes.symbolic_memory(passes.load(source))
     for rows in (1, 2, 5):
         memory = passes.memory(passes.load(source, torch.rand(rows, 3)))
+        assert symbolic.at(rows=rows).nbytes == memory.peak_bytes
+        assert [s.name for s in symbolic.bounded] == [s.name for s in memory.bounded]
+
+
+class Masked(nn.Module):
+    """A loss over the rows that the data picks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x[:, 0] > 0
+        out, goal = self.inner(x)[rows], x[rows, :2]
+        return nn.functional.smooth_l1_loss(out, goal, reduction="sum") / rows.sum().clamp(min=1)
+
+
+class Routed(nn.Module):
+    """Experts, each of which has the rows that it is chosen for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(3, 2)
+        self.experts = nn.ModuleList(nn.Linear(3, 3) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, chosen = self.gate(x).softmax(-1).max(-1)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows = torch.where(chosen == number)[0]
+            out[rows] += expert(x[rows]) * weight[rows, None]
+        return out.square().sum()
+
+
+def real_tensors(program: Program, model: nn.Module, x: Tensor) -> list[Tensor]:
+    named = {**dict(model.named_parameters()), "x": x}
+    return [named[entry.name] for entry in program.entry.values]
+
+
+@pytest.mark.parametrize("make", [Masked, Routed])
+def test_no_training_step_holds_more(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    program = passes.load_training_step(model, None, torch.optim.SGD, X)
+    memory = passes.memory(program)
+    assert memory.bounded
+    assert not memory.unsized
+    assert program.held_by_python is None
+    graph = program.graph
+    assert isinstance(graph, torch.fx.GraphModule)
+    for x in (X, -X, torch.randn(4, 3), torch.randn(4, 3)):
+        values = real_tensors(program, model, x)
+        run = observe(graph, values)
+        assert all(run.alive[op.name] <= memory.at(op) for op in program.ops)
+        model.zero_grad()
+        loss = model(x)
+        loss.backward()
+        expected = [parameter.grad for parameter in model.parameters()]
+        with torch.no_grad():
+            found, *gradients = graph(*[value.clone() for value in values])
+        assert torch.equal(found, loss)
+        for gradient, grown in zip(gradients, expected, strict=True):
+            assert grown is not None
+            assert torch.allclose(gradient, grown)
+
+
+def test_a_training_step_that_picks_everything_holds_as_much() -> None:
+    model = Masked()
+    program = passes.load_training_step(model, None, None, X)
+    run = observe(program.graph, real_tensors(program, model, X))  # type: ignore[arg-type]
+    assert run.peak_bytes == passes.memory(program).peak_bytes
+
+
+def test_a_forward_with_sizes_of_the_data_is_recorded() -> None:
+    fit = passes.fits(Routed(), X, budget="1 MiB")
+    assert fit.program.capture == "a forward without gradients on fake tensors"
+    assert fit.memory.bounded
+    assert fit.held_by_python is None
+
+
+def test_dynamic_dimensions_bound_a_training_step() -> None:
+    def step(rows: int) -> Program:
+        x, sizes = torch.rand(rows, 3), {"x": {0: "rows"}}
+        return passes.load_training_step(Masked(), None, torch.optim.SGD, x, dynamic=sizes)
+
+    symbolic = passes.symbolic_memory(step(4))
+    for rows in (2, 7):
+        memory = passes.memory(step(rows))
         assert symbolic.at(rows=rows).nbytes == memory.peak_bytes
         assert [s.name for s in symbolic.bounded] == [s.name for s in memory.bounded]
 

@@ -385,6 +385,13 @@ class _Sparse(nn.Module):
         return x * 2
 
 
+class _Checked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.isfinite(x).all():
+            x = x.clamp(-1, 1)
+        return x * 2
+
+
 class _Labelled(nn.Module):
     def forward(self, x: Tensor) -> Any:
         return {"loss": x.sum(), "logits": x}
@@ -414,6 +421,13 @@ def _reads_data() -> nn.Module:
     [
         (lambda: _fits(_Counting()), "size is not known before the run: bincount"),
         (lambda: _fits(_Sparse()), "table"),
+        (lambda: _fits(_Checked()), "_Checked reads a number.*if not torch.isfinite.*Decide by"),
+        (
+            lambda: _fits(
+                _fits(dynamic={"input": {0: "n"}}).program, None, dynamic={"x": {0: "n"}}
+            ),
+            "cannot be given dynamic sizes",
+        ),
         (lambda: _fits(_holding(torch.eye(4).to_sparse_csr())), "held"),
         (lambda: _fits(_holding(_twice(X, X))), "held is a TwoTensor"),
         (lambda: _fits(torch.jit.script(_mlp())), "RecursiveScriptModule"),

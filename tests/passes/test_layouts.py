@@ -15,6 +15,15 @@ from tests.passes.programs import traced
 X = torch.arange(1.0, 25.0).view(4, 6) / 7
 IMAGE = torch.rand(2, 4, 3, 5)
 LAST = IMAGE.contiguous(memory_format=torch.channels_last)
+VOLUME = torch.rand(2, 4, 3, 5, 2).contiguous(memory_format=torch.channels_last_3d)
+SEQUENCE = torch.rand(1, 20, 8)[:, 1:17]
+aten = torch.ops.aten
+
+
+def as_image(x: Tensor) -> Tensor:
+    """A sequence as an image of a batch of one, with the sequence's features as channels."""
+    return x.transpose(1, 2).view(1, 8, 4, 4)
+
 
 CALLS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "batch_norm of transposed": (lambda x: F.batch_norm(x, None, None, training=True), X.t()),
@@ -28,6 +37,21 @@ CALLS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "channel_shuffle": (lambda x: torch.channel_shuffle(x, 2), LAST),
     "copysign": (lambda x: x.copysign(torch.tensor(-1.0)), X.t()),
     "gelu": (lambda x: F.gelu(x), X.t()),
+    "view of one image": (as_image, SEQUENCE),
+    "interpolate one image": (lambda x: F.interpolate(as_image(x), 6, mode="bicubic"), SEQUENCE),
+    "pool one image": (lambda x: F.max_pool2d(as_image(x), 2), SEQUENCE),
+    "mse_loss_backward": (lambda x: aten.mse_loss_backward(x.sum(), x, x, 1), X.t()),
+    "smooth_l1_loss_backward": (
+        lambda x: aten.smooth_l1_loss_backward(x.sum(), x, x, 1, 1.0),
+        X.t(),
+    ),
+    "huber_loss_backward": (lambda x: aten.huber_loss_backward(x.sum(), x, x, 1, 1.0), X.t()),
+    "reflection_pad3d": (lambda x: F.pad(x, (1,) * 6, "reflect"), VOLUME),
+    "replication_pad3d": (lambda x: F.pad(x, (1,) * 6, "replicate"), VOLUME),
+    "replication_pad3d_backward": (
+        lambda x: aten.replication_pad3d_backward(F.pad(x, (1,) * 6, "replicate"), x, (1,) * 6),
+        VOLUME,
+    ),
 }
 
 

@@ -394,7 +394,7 @@ class TestInputsOfSteps:
         assert symbol.places == ("input.shape[0]", "target.shape[0]")
 
     BAD: Mapping[str, tuple[Any, str]] = {
-        "no such input": ({"x": {0: "rows"}}, "no such input; it has input, target"),
+        "no such input": ({"x": {0: "rows"}}, "no such input; there are input, target"),
         "no such dimension": ({"input": {2: "rows"}}, "has no dim 2"),
         "one name for two sizes": ({"input": {0: "n", 1: "n"}}, "is 4, and input.shape.0., which"),
     }

@@ -304,7 +304,7 @@ class _Branching(nn.Linear):
         (nn.Linear(4, 2), None, optim.SGD, (X,), "one element"),
         (nn.Linear(4, 2), lambda out: out.sum().item(), optim.SGD, (X,), "one element"),
         (nn.Linear(4, 2), lambda out: max(out.sum().item(), 1) * out.sum(), optim.SGD, (X,), "max"),
-        (nn.Linear(4, 2), lambda out: out[out > 0].sum(), optim.SGD, (X,), "depends on the data"),
+        (nn.Linear(4, 2), lambda out: out.sum() / len(out[out > 0]), optim.SGD, (X,), "len"),
         (nn.Linear(4, 2), lambda out: out.detach().sum(), optim.SGD, (X,), "does not depend"),
         (nn.Linear(4, 2), F.cross_entropy, optim.SGD, (), "targets="),
         (nn.Linear(4, 2), F.cross_entropy, optim.Adafactor, (X, Y), "depends on the data"),
