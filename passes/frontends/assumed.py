@@ -20,7 +20,7 @@ from passes.errors import CaptureError
 from passes.frontends.choices import choice_of, is_alike
 from passes.frontends.declared import anything, result_count
 from passes.frontends.env import MISSING, Bound, leaf_names, leaves_of
-from passes.frontends.fakes import known_int, nbytes_of, storage_of, tensors_in
+from passes.frontends.fakes import has_storage, known_int, nbytes_of, storage_of, tensors_in
 from passes.frontends.nodes import operator_of, target_name
 from passes.frontends.schema import MOVES_STORAGE
 from passes.frontends.undecided import is_unlaid, stand_in, unlaid
@@ -86,7 +86,7 @@ def as_laid_out(walk: Walk, operands: Iterable[Value], result: object) -> object
         lambda leaf: (
             unlaid(leaf, world)
             if isinstance(leaf, torch.Tensor)
-            and leaf.layout is torch.strided
+            and has_storage(leaf)
             and storage_of(leaf) not in book.owners
             else leaf
         ),

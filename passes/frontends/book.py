@@ -14,7 +14,15 @@ from attrs import define, field
 from torch import nn
 
 from passes.frontends.env import leaf_names
-from passes.frontends.fakes import World, known_int, storage_bytes, storage_of, type_of, unwrapped
+from passes.frontends.fakes import (
+    World,
+    has_storage,
+    known_int,
+    storage_bytes,
+    storage_of,
+    type_of,
+    unwrapped,
+)
 from passes.program import EntryValue, Role, Value
 
 
@@ -55,7 +63,7 @@ class Book:
             self.owners[identity] = value
             self.begun[identity] = storage_bytes(fake)
             self.sizes[identity] = known_int(self.begun[identity])
-            if fake.layout is torch.strided:
+            if has_storage(fake):
                 self._kept.append(unwrapped(fake).untyped_storage())
 
     def mark(self) -> tuple[object, ...]:

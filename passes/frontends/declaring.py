@@ -29,7 +29,7 @@ from passes.frontends.declared import (
     result_count,
 )
 from passes.frontends.env import Bound, Made, leaf_names
-from passes.frontends.fakes import World, tensors_in, type_of
+from passes.frontends.fakes import World, has_storage, tensors_in, type_of
 from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
 from passes.frontends.nodes import target_name
@@ -283,7 +283,7 @@ def check_as_recorded(node: fx.Node, given: object) -> None:
     of every later value would be wrong."""
     recorded = next((node.meta[key] for key in RECORDED if key in node.meta), None)
     for one, other in zip(tensors_in(given), tensors_in(recorded), strict=False):
-        if not _is_strided(one) or not _is_strided(other):
+        if not has_storage(one) or not has_storage(other):
             continue
         found, wanted = type_of(one), type_of(other)
         steps = zip(found.shape, found.stride, wanted.stride, strict=True)
@@ -294,10 +294,6 @@ def check_as_recorded(node: fx.Node, given: object) -> None:
                 "values holds for those alone: load with effects='observed', or capture the "
                 "program again with inputs like these"
             )
-
-
-def _is_strided(tensor: torch.Tensor) -> bool:
-    return tensor.layout is torch.strided
 
 
 _MISSING = object()

@@ -27,7 +27,7 @@ from passes.errors import CaptureError
 from passes.frontends.kernels import FakeMode
 from passes.frontends.limits import Limits
 from passes.frontends.reach import PLAIN, module_tensors, tensors_inside
-from passes.frontends.unsupported import memory_of, why_unsupported
+from passes.frontends.unsupported import is_plain, memory_of, why_unsupported
 from passes.program import TensorType
 
 Copied = TypeVar("Copied")
@@ -39,16 +39,18 @@ def known_int(size: object) -> int | None:
         return size
     # A hint belongs to an example the user gave; a size born in the program has none.
     node = getattr(size, "node", None)
+    if node is None or node.is_nested_int():  # the size of a ragged dimension is no number
+        return None
     hint = getattr(node, "hint", None)
     return int(hint) if hint is not None else None
 
 
 def type_of(tensor: torch.Tensor) -> TensorType:
-    """The type of a tensor, real or fake."""
-    if tensor.layout is not torch.strided:
+    """The type of a tensor, real or fake.  Without strides for one that has not one storage."""
+    if not has_storage(tensor):
         return TensorType(
             tuple(known_int(size) for size in tensor.shape),
-            (),
+            () if tensor.shape else (None,),
             None,
             _dtype(tensor),
             str(tensor.device),
@@ -89,11 +91,19 @@ def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def has_storage(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has one storage, which tells whom it shares memory with.
+
+    Sparse tensors have several; subclasses may wrap any number of tensors.
+    """
+    return tensor.layout is torch.strided and is_plain(type(tensor))
+
+
 def storage_of(tensor: torch.Tensor) -> int:
     """The identity of a tensor's storage, valid while the tensor lives."""
     tensor = unwrapped(tensor)
-    if tensor.layout is not torch.strided:
-        # Sparse tensors have several storages; the tensor stands for all of them.
+    if not has_storage(tensor):
+        # Sparse tensors and wrappers have several storages; the tensor stands for all of them.
         return id(tensor)
     identity: int = tensor.untyped_storage()._cdata
     return identity
@@ -105,9 +115,9 @@ def nbytes_of(tensor: torch.Tensor) -> int | None:
 
 
 def storage_bytes(tensor: torch.Tensor) -> int | torch.SymInt | None:
-    """The same, as the symbol it may be; None for a tensor that is not strided."""
+    """The same, as the symbol it may be; None for a tensor that has not one storage."""
     tensor = unwrapped(tensor)
-    return None if tensor.layout is not torch.strided else tensor.untyped_storage().nbytes()
+    return tensor.untyped_storage().nbytes() if has_storage(tensor) else None
 
 
 def tensors_in(result: object) -> list[torch.Tensor]:
@@ -351,7 +361,7 @@ class World:
     def like(self, tensor: torch.Tensor) -> torch.Tensor:
         """A new fake of the same type with a storage of its own."""
         with self.mode:
-            if tensor.layout is not torch.strided:
+            if not has_storage(tensor):
                 return torch.empty_like(tensor)
             made = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device

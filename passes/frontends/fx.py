@@ -43,6 +43,7 @@ from passes.frontends.env import (
     rename,
 )
 from passes.frontends.fakes import (
+    has_storage,
     nbytes_of,
     storage_of,
     tensors_in,
@@ -355,7 +356,7 @@ class Walk:
         resizes: tuple[tuple[int, int | None], ...] = ()
         leaves = tensors_in(result)
         strided = all(
-            fake is None or fake.layout is torch.strided
+            fake is None or has_storage(fake)
             for fake in (*leaves, *(self.book.fakes.get(operand.index) for operand in operands))
         )
         if seen.opaque or not strided:

@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.fakes import (
+    has_storage,
     known_int,
     nbytes_of,
     storage_of,
@@ -196,7 +197,7 @@ def _summary(calls: Sequence[Call]) -> Observation:
 
 def covers_storage(tensor: torch.Tensor) -> bool:
     """Whether every byte of the tensor's storage belongs to the tensor."""
-    if tensor.layout is not torch.strided:
+    if not has_storage(tensor):
         return False
     # Unknown sizes are symbolic, and an equation between them is no fact about a run.
     size = known_int(tensor.numel() * tensor.element_size())

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from passes.errors import CaptureError
 from passes.frontends.env import MISSING
-from passes.frontends.fakes import World, known_int
+from passes.frontends.fakes import World, has_storage, known_int
 
 SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 Size = int | torch.SymInt
@@ -32,14 +32,14 @@ def is_undecided(value: object) -> bool:
     """Whether a run decides a number, or anything about the layout of a tensor."""
     if isinstance(value, SYMBOLS):
         return getattr(value.node, "hint", None) is None
-    if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+    if isinstance(value, torch.Tensor) and has_storage(value):
         return any(known_int(size) is None for size in _layout(value))
     return False
 
 
 def is_dynamic(recorded: object) -> bool:
     """Whether a capture recorded a size, or one of a tensor, as a symbol."""
-    if isinstance(recorded, torch.Tensor) and recorded.layout is torch.strided:
+    if isinstance(recorded, torch.Tensor) and has_storage(recorded):
         return any(map(_is_symbol, _layout(recorded)))
     return isinstance(recorded, SYMBOLS)
 
@@ -80,7 +80,7 @@ def _same(one: object, other: object) -> bool:
 
 def _all_same(one: object, other: object) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return one.layout is not torch.strided or all(
+        return not has_storage(one) or all(
             _same(a, b)
             for a, b in zip(
                 [*_layout(one), one.untyped_storage().nbytes()],
@@ -169,7 +169,7 @@ class Join:
                 self._refuse(f"{bit.__name__}()", bit(one), bit(other))
         if one.dim() != other.dim():
             self._refuse("number of dimensions", one.dim(), other.dim())
-        if one.layout is not torch.strided:
+        if not has_storage(one):
             return self.world.like(one)
         shape = self._sizes(one.shape, other.shape)
         if always_contiguous(one) and always_contiguous(other):
@@ -237,7 +237,7 @@ def is_unlaid(value: object, world: World) -> bool:
     then guess the strides of their results too."""
     return (
         isinstance(value, torch.Tensor)
-        and value.layout is torch.strided
+        and has_storage(value)
         and not world.layouts.isdisjoint(_symbols(value.stride()))
     )
 
@@ -281,7 +281,7 @@ def _recorded(leaf: object, join: Join) -> object:
     if not isinstance(leaf, torch.Tensor):
         return leaf
     world = join.world
-    if leaf.layout is not torch.strided or not any(map(_is_symbol, _layout(leaf))):
+    if not has_storage(leaf) or not any(map(_is_symbol, _layout(leaf))):
         return world.apart(leaf)
     shape = [world.unknown_size() if _is_symbol(n) else n for n in leaf.shape]
     if always_contiguous(leaf):

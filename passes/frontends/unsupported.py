@@ -7,6 +7,7 @@ anything; nested, quantized and oneDNN's tensors keep their elements where no fa
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ def why_unsupported(tensor: torch.Tensor) -> str | None:
             "a nested tensor, whose parts have sizes of their own: give a padded one "
             "(torch.nested.to_padded_tensor), or its values and offsets as two tensors"
         )
-    if not _is_plain(type(tensor)):
+    if not is_plain(type(tensor)):
         return (
             f"a {type(tensor).__qualname__}, a subclass of torch.Tensor, which may do anything "
             "with the tensors it stands for: give those, or the plain tensor "
@@ -53,7 +54,8 @@ def why_unsupported(tensor: torch.Tensor) -> str | None:
     return None
 
 
-def _is_plain(kind: type[torch.Tensor]) -> bool:
+@cache
+def is_plain(kind: type[torch.Tensor]) -> bool:
     """Whether a class of tensors leaves to torch what operators do to them."""
     if kind in (torch.Tensor, nn.Parameter, FakeTensor):
         return True

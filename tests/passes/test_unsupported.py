@@ -216,3 +216,53 @@ class TestRead:
         graph.output(graph.call_method("resolve_conj", (found,)))
         parts = {n: fx.symbolic_trace(b) for n, b in zip(("true", "false"), branches, strict=True)}
         return fx.GraphModule(parts, graph)
+
+
+def boxed(x: Tensor) -> Tensor:
+    return Wrapper(x)
+
+
+def unboxed(x: Wrapper) -> Tensor:
+    return x.held
+
+
+fx.wrap("boxed")
+fx.wrap("unboxed")
+
+
+class TestOnTheWay:
+    """Tensors that the program itself makes and that cannot be followed may be anything."""
+
+    def test_a_write_through_a_wrapper_reaches_what_it_wraps(self) -> None:
+        program = traced(lambda x: (boxed(x).add_(1), x)[1], X)
+        assert len(program.assumed) == 2
+        assert program.entry.values[0].value in written(program)
+
+    def test_what_comes_out_of_a_wrapper_may_be_what_went_in(self) -> None:
+        program = traced(lambda x: unboxed(boxed(x)), X)  # type: ignore[arg-type]  # is a Wrapper
+        entry = program.entry.values[0].value
+        assert passes.aliases(program).may_alias(entry, program.outputs[0])
+
+    def test_a_nested_tensor_in_a_compiled_graph(self) -> None:
+        def forward(x: Tensor, offsets: Tensor) -> Tensor:
+            nested = torch.nested.nested_tensor_from_jagged(x, offsets)
+            values: Tensor = nested.values().add_(1)
+            return values
+
+        programs: list[passes.Program] = []
+        torch._dynamo.reset()
+        backend = passes.compile_backend(programs.append)
+        torch.compile(forward, backend=backend)(X.clone(), torch.tensor([0, 1, 4]))
+        torch._dynamo.reset()
+        (program,) = programs
+        x = next(entry.value for entry in program.entry.values if entry.name == "x")
+        assert program.assumed
+        assert x in written(program)
+
+
+def written(program: passes.Program) -> list[passes.Value]:
+    """The entry values that some op may write."""
+    aliases = passes.aliases(program)
+    found = {one for op in program.ops for one in aliases.written_by(op)}
+    values = [entry.value for entry in program.entry.values]
+    return [v for v in values if any(aliases.class_of(p) in found for p in aliases.pointees(v))]
