@@ -184,7 +184,7 @@ def test_signs(a: str, b: str, total: str, product: str) -> None:
 
 
 def test_signs_are_shown_in_order_and_are_all_there_is() -> None:
-    lattice = Signs()
+    lattice: Any = Signs()
     assert repr(lattice) == "Signs()"
     assert lattice.show(frozenset("+-")) == "{-, +}"
     assert lattice.show(lattice.top) == "{-, 0, +}"
