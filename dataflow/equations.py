@@ -7,8 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from dataflow.analysis import UNREACHED, Backward
-from dataflow.growth import Growth, Rise
-from dataflow.hearing import Answer, Equation, Fact, Origin, Place
+from dataflow.hearing import Answer, Equation, Fact, Place
 from dataflow.results import PointResults, Results
 from dataflow.system import System
 from dataflow.together import needs
@@ -30,18 +29,6 @@ class Solution(Answer):
         """Its equations alone, without those of what it needs."""
         posed = self.results.sweep.system
         return self.analysis.pose(self.flow) if self.needs or posed.asks else posed
-
-    @cached_property
-    def growth(self) -> Growth[Any] | None:
-        """How it was solved; None if that was together with others."""
-        sweep = self.results.sweep
-        return None if sweep.system.asks else Growth(self.system, self.lattice, sweep.limit)
-
-    def rise(self, unknown: int, fact: Fact) -> Rise[Any] | None:
-        """How an unknown first came to cover a fact."""
-        if self.growth is None:
-            return None
-        return self.growth.rise(unknown, lambda found: self.lattice.leq(fact, found))
 
     def boundary(self, unknown: int) -> Equation:
         """The equation that has no reads."""
@@ -78,19 +65,6 @@ class Values(Solution):
         """What one constraint says of one unknown."""
         step = self.step(constraint)
         return Equation(step.name, step.reads, lambda values: step.say(values)[position])
-
-    def origin(self, at: int, fact: Fact) -> Origin | None:
-        rise = self.rise(at, fact)
-        if rise is None:
-            return None
-        said: list[tuple[Equation, dict[Place, Fact], Fact]] = []
-        if rise.start is not None:
-            said.append((self.boundary(at), {}, rise.start))
-        for event in rise.events:
-            equation = self.equation(event.constraint, event.position)
-            read = dict(zip(equation.reads, event.read, strict=True))
-            said.append((equation, read, event.said))
-        return Origin(said, UNREACHED if rise.before is None else rise.before)
 
     def step(self, constraint: int) -> Equation:
         """What one constraint says of all it writes."""
@@ -164,42 +138,6 @@ class Points(Solution):
                 return values[0] if way is None else analysis.edge(way[0], way[1], values[0])
 
             yield Equation(ALONG, [Place(self, (source, len(self.flow.blocks[source])))], say)
-
-    def after(self, block: int, steps: int, fact: Fact) -> Fact:
-        """What comes of a fact at the start of a block, some nodes on."""
-        for step in range(steps):
-            fact = self.analysis.transfer(self.node(block, step), fact)
-        return fact
-
-    def origin(self, at: tuple[int, int], fact: Fact) -> Origin | None:
-        block, steps = at
-        leq = self.lattice.leq
-        if self.growth is None:
-            return None
-        if steps:
-            begin = self.growth.read(block, lambda f: leq(fact, self.after(block, steps, f)))
-            if begin is None:
-                return None
-            (equation,) = self.equations(at)
-            read = self.after(block, steps - 1, begin)
-            return Origin([(equation, {equation.reads[0]: read}, fact)])
-        rise = self.rise(block, fact)
-        if rise is None:
-            return None
-        said: list[tuple[Equation, dict[Place, Fact], Fact]] = []
-        if rise.start is not None:
-            said.append((self.boundary(block), {}, rise.start))
-        for event in rise.events:
-            source = event.constraint
-            here = Place(self, (source, len(self.flow.blocks[source])))
-            read = self.after(source, here.at[1], event.read[0])
-            equation = next(
-                equation
-                for equation in self.equations(at)
-                if here in equation.reads and equation.say([read]) == event.said
-            )
-            said.append((equation, {here: read}, event.said))
-        return Origin(said, UNREACHED if rise.before is None else rise.before)
 
     def steps(self) -> Iterator[Equation]:
         for block, nodes in enumerate(self.flow.blocks):

@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 
 from dataflow.analysis import UNREACHED
 from dataflow.equations import ALONG
+from dataflow.growth import Growth
 from dataflow.hearing import Ear, Equation, Fact, Place, joined
 from dataflow.results import PointResults, Results, UnreachedError, ValueResults
 from dataflow.stand_ins import Answers
@@ -97,7 +98,7 @@ def why(results: Results[N, V], where: object, fact: V | None = None) -> Reason[
             f"{lattice.show(state)}"
         )
     answers = Answers(results)
-    return _Search(answers.ear).derive((answers.place(where), wanted))
+    return _Search(answers.ear, results.sweep.limit).derive((answers.place(where), wanted))
 
 
 Goal = tuple[Place, Fact]
@@ -116,19 +117,19 @@ class _Way:
 class _Search:
     """The cheapest derivation (Knuth, 1977): goals are settled in the order of their size."""
 
-    def __init__(self, ear: Ear) -> None:
-        self.ear = ear
+    def __init__(self, ear: Ear, limit: int) -> None:
+        self.ear, self.limit = ear, limit
 
-    def derive(self, goal: Goal, grown: bool = False) -> Reason[Any]:
-        """`grown`: facts may also rest on what was known when they came to be.  It takes solving
-        once more, and is needed where facts of a loop rest on each other."""
+    def derive(self, goal: Goal, growth: Growth | None = None) -> Reason[Any]:
+        """With `growth`, facts may also rest on what was known when they came to be: needed where
+        facts of a loop rest on each other."""
         goals: list[Goal] = [goal]
         number = {self.key(goal): 0}
         users: dict[int, list[tuple[int, _Way]]] = {}
         ready: list[tuple[int, int, int, _Way]] = []  # size, a tie-breaker, goal, way
         count = 0
         for at, each in enumerate(goals):  # grows while it is walked
-            ways = [*self.ways(each), *(self.origins(each) if grown else ())]
+            ways = [*self.ways(each), *(self.origins(each, growth) if growth else ())]
             for way in ways:
                 numbers = []
                 for premise in way.premises:
@@ -157,8 +158,8 @@ class _Search:
                     count += 1
                     total = 1 + sum(size[premise] for premise in using.numbers)
                     heapq.heappush(ready, (total, count, user, using))
-        if 0 not in best and not grown:
-            return self.derive(goal, grown=True)
+        if 0 not in best and not growth:
+            return self.derive(goal, Growth(self.ear, goal[0], self.limit))
         return self.reason(0, goals, best)
 
     def key(self, goal: Goal) -> Hashable:
@@ -198,22 +199,22 @@ class _Search:
         ]
         yield _Way("merged: " + " and ".join(equation.name for equation, _ in needed), premises)
 
-    def origins(self, goal: Goal) -> Iterator[_Way]:
+    def origins(self, goal: Goal, growth: Growth) -> Iterator[_Way]:
         """How the fact came to be while the system was solved."""
         place, fact = goal
         lattice = place.answer.lattice
-        origin = place.answer.origin(place.at, fact)
-        if origin is None:
+        rise = growth.rise(place, lambda found: lattice.leq(fact, found))
+        if rise is None:
             return
         premises: list[Goal] = []
-        for equation, read, said in origin.said:
-            needed = fact if lattice.leq(fact, said) else said
-            premises += next(self.carriers(equation, (place, needed), read))
-        names = " and ".join(equation.name for equation, _, _ in origin.said)
-        if origin.before is not UNREACHED:
-            yield _Way(f"widened after {names}", [*premises, (place, origin.before)])
+        for event in rise.events:
+            needed = fact if lattice.leq(fact, event.said) else event.said
+            premises += next(self.carriers(event.equation, (place, needed), event.read))
+        names = " and ".join(event.equation.name for event in rise.events)
+        if rise.before is not UNREACHED:
+            yield _Way(f"widened after {names}", [*premises, (place, rise.before)])
         else:
-            yield _Way(names if len(origin.said) == 1 else f"merged: {names}", premises)
+            yield _Way(names if len(rise.events) == 1 else f"merged: {names}", premises)
 
     def carriers(
         self, equation: Equation, goal: Goal, read: Mapping[Place, Fact]
@@ -257,8 +258,14 @@ class _Search:
         return list(kept.items())
 
     def gives(self, equation: Equation, goal: Goal, kept: Mapping[Place, Fact]) -> bool:
+        def find(place: Place) -> Fact:
+            state = self.ear.state(place)
+            if place in kept or state is UNREACHED:
+                return kept.get(place, state)
+            return place.answer.bottom[0] if place.answer.bottom else state
+
         try:
-            given, _ = self.ear.evaluate(equation, kept)
+            given, _ = self.ear.evaluate(equation, find)
         except Exception:  # it cannot do with less
             return False
         return given is not UNREACHED and goal[0].answer.lattice.leq(goal[1], given)

@@ -7,7 +7,7 @@ find less than what was solved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,11 @@ class Place:
     answer: Answer
     at: Any
 
+    @property
+    def state(self) -> Fact:
+        """The solved fact, or UNREACHED."""
+        return self.answer.state(self.at)
+
     def __str__(self) -> str:
         return self.answer.name(self.at)
 
@@ -44,31 +49,31 @@ class Equation:
     say: Callable[[list[Fact]], Fact]
 
 
-@frozen(eq=False)
-class Origin:
-    """How a place first came to cover a fact: equations, each with what it read then and what it
-    said of that; and the fact that widening leapt from, or UNREACHED."""
-
-    said: Sequence[tuple[Equation, dict[Place, Fact], Fact]]
-    before: Fact = UNREACHED
+Find = Callable[[Place], Fact]
+"""What is found at a place; UNREACHED, if nothing is known there."""
 
 
 @define(eq=False)
 class Ear:
     """Evaluates equations, and hears what they ask for and tell meanwhile."""
 
-    _kept: Mapping[Place, Fact] | None = field(default=None, init=False)
+    _find: Find | None = field(default=None, init=False)
     _asked: dict[Place, Fact] = field(factory=dict, init=False)
+    _states: dict[Place, Fact] = field(factory=dict, init=False)
     told: list[tuple[Place, Fact]] = field(factory=list, init=False)
 
-    def evaluate(
-        self, equation: Equation, kept: Mapping[Place, Fact] | None = None
-    ) -> tuple[Fact, dict[Place, Fact]]:
-        """What an equation says, and the facts that it read for that.
+    def state(self, place: Place) -> Fact:
+        """The solved fact at a place, or UNREACHED."""
+        if place not in self._states:
+            self._states[place] = place.state
+        return self._states[place]
 
-        It reads the solution; or, with `kept`, these facts, and bottom everywhere else.
-        """
-        self._kept = kept
+    def evaluate(
+        self, equation: Equation, find: Find | None = None
+    ) -> tuple[Fact, dict[Place, Fact]]:
+        """What an equation says, and the facts that it read for that: those of the solution,
+        or what else it is to `find`."""
+        self._find = find
         self._asked.clear()
         self.told.clear()
         try:
@@ -78,13 +83,11 @@ class Ear:
         except NotYet:
             return UNREACHED, dict(self._asked)
         finally:
-            self._kept = None
+            self._find = None
 
     def read(self, place: Place) -> Fact:
         """What the equation that is evaluated finds at a place."""
-        fact = place.answer.state(place.at)
-        if self._kept is not None and fact is not UNREACHED:
-            fact = self._kept.get(place, next(iter(place.answer.bottom), fact))
+        fact = self._find(place) if self._find else self.state(place)
         self._asked[place] = fact
         return fact
 
@@ -115,10 +118,6 @@ class Answer:
     def equations(self, at: Any) -> Iterator[Equation]:
         """All that say something of a place, the boundary first."""
         raise NotImplementedError
-
-    def origin(self, at: Any, fact: Fact) -> Origin | None:
-        """How a place first came to cover a fact; None if that is not known."""
-        return None
 
 
 def joined(lattice: Lattice[Any], facts: Sequence[Fact]) -> Fact:

@@ -75,6 +75,7 @@ class Cells(Answer):
         return f"under {at}"
 
     def equations(self, at: Any) -> Iterator[Equation]:
+        yield Equation("at first", (), lambda _: self.lattice.bottom)
         here = Place(self, at)
         for step in self.owner.steps():
 
@@ -119,7 +120,7 @@ class _Asked:
         fact = self._answers.ear.read(place)
         if fact is not UNREACHED:
             return fact
-        if isinstance(self._need, Solved):
+        if isinstance(self._need, Solved) and place.state is UNREACHED:
             raise UnreachedError(f"no execution reaches {what}")
         raise NotYet
 

@@ -333,6 +333,36 @@ def test_two_that_ask_each_other() -> None:
     ]
 
 
+def test_two_that_rest_on_each_other_began_somewhere() -> None:
+    """x is no constant because c is not certain, and c is not because x is none."""
+    swapped = CIRCLE.replace("loop(one)", "loop(zero)").replace("c one zero", "c zero one")
+    assert str(why(solve(Numbers(), parse(swapped)), "x")).splitlines() == [
+        "⊤ of x: merged: edge and edge",
+        "- 0 of zero: zero = 0, where it begins",
+        "1 of y: y = when c zero one",
+        "- 1 of one: one = 1, where it begins",
+        "{False} of c in Possible: c = positive x",
+        "0 of x: edge",
+        "0 of zero: zero = 0, where it begins",
+    ]
+
+
+def test_what_is_shared_around_a_loop_began_somewhere() -> None:
+    """Told from what was asked for: each cell has the other's."""
+    graph = parse("""
+        start: read x
+        head:  load d  -> body, done
+        body:  store c
+               forget
+               load c
+               store d -> head
+        done:  forget
+    """)
+    reason = why(solve(Summary(), graph), graph.node("done"), names("x"))
+    assert [each.by for each in all_of(reason)].count("by [read x]") == 1
+    assert str(reason).splitlines()[-1] == "{x} after [read x]: by [read x], where it begins"
+
+
 def test_what_is_shared_is_explained_by_who_told_it() -> None:
     graph = parse("1: load c\n2: forget\n3: read x\n4: store c\n5: forget")
     assert str(why(solve(Summary(), graph), graph.node("2"), names("x"))).splitlines() == [

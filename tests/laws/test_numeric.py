@@ -126,6 +126,35 @@ def test_large_numbers_meet_infinity() -> None:
     assert Interval.sub(half, half) == (-INFINITY, INFINITY)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "product"),
+    [
+        ((0, 0), (0, INFINITY), (0, 0)),
+        ((0, INFINITY), (0, 0), (0, 0)),
+        ((0, 1), (1, INFINITY), (0, INFINITY)),
+        ((1, 1), (-INFINITY, -1), (-INFINITY, -1)),
+        ((-1, -1), (-INFINITY, -1), (1, INFINITY)),
+        ((1, INFINITY), (1, 1), (1, INFINITY)),
+        ((1, INFINITY), (-1, -1), (-INFINITY, -1)),
+        ((-INFINITY, -2), (2, 3), (-INFINITY, -4)),
+    ],
+)
+def test_products_with_bounds_that_no_number_reaches(a: Any, b: Any, product: Any) -> None:
+    """Exactly what numbers give: the sign of an infinity comes from both sides."""
+    assert Interval.mul(a, b) == product
+    assert Interval.mul(b, a) == product
+
+
+def test_widening_goes_to_the_next_threshold_and_no_further() -> None:
+    """A bound that is at one stays there."""
+    lattice = Interval((-5, -3, 0, 3, 5))
+    assert lattice.widen((0, 0), (-3, 3), 1) == (-3, 3)
+    assert lattice.widen((0, 0), (-2, 2), 1) == (-3, 3)
+    assert lattice.widen((0, 0), (-4, 4), 1) == (-5, 5)
+    assert lattice.widen((0, 0), (-6, 0), 1) == (-INFINITY, 0)
+    assert lattice.widen((0, 0), (0, 6), 1) == (0, INFINITY)
+
+
 def test_nothing_in_nothing_out() -> None:
     """Arithmetic with no number has no result."""
     cases: list[Any] = [(domain.lattice, domain.lattice.top) for domain in DOMAINS]
@@ -152,6 +181,16 @@ def test_signs(a: str, b: str, total: str, product: str) -> None:
     lattice: Any = Signs()
     assert lattice.add(frozenset(a), frozenset(b)) == frozenset(total)
     assert lattice.mul(frozenset(a), frozenset(b)) == frozenset(product)
+
+
+def test_signs_are_shown_in_order_and_are_all_there_is() -> None:
+    lattice: Any = Signs()
+    assert repr(lattice) == "Signs()"
+    assert lattice.show(frozenset("+-")) == "{-, +}"
+    assert lattice.show(lattice.top) == "{-, 0, +}"
+    assert lattice.show(lattice.bottom) == "{}"
+    with pytest.raises(TypeError, match="argument"):
+        Signs(universe=None)  # type: ignore[call-arg]  # on purpose
 
 
 def test_congruences() -> None:

@@ -366,6 +366,30 @@ def test_why_a_value_is_a_storage() -> None:
     ]
 
 
+def test_why_what_comes_around_a_loop_is_a_storage() -> None:
+    from torch._higher_order_ops import while_loop
+
+    def step(i: Tensor, v: Tensor) -> Any:
+        return i + 1, (v * 2).view(-1).add_(1).view(2, 3)
+
+    def loop(x: Tensor) -> Any:
+        return while_loop(lambda i, v: i < 3, step, (torch.tensor(0), x.cos()))[1]  # type: ignore[no-untyped-call]  # torch's own
+
+    program = exported(loop, torch.rand(2, 3))
+    lines = str(passes.aliases(program).why(value(program, "while_loop/body/arg1_1"))).splitlines()
+    body = "while_loop/body"
+    assert lines[1:] == [
+        "{cos, while_loop/body/mul (earlier)} of while_loop/cond/arg1_1: together",
+        f"- {{{body}/mul (earlier)}} of while_loop/cond/arg1_1: back",
+        f"  {{{body}/mul}} of {body}/view_1: {body}/view_1",
+        f"  {{{body}/mul}} of {body}/add_: {body}/add_",
+        f"  {{{body}/mul}} of {body}/view: {body}/view",
+        f"  {{{body}/mul}} of {body}/mul: {body}/mul, where it begins",
+        "- {cos} of while_loop/cond/arg1_1: enter",
+        "  {cos} of cos: cos, where it begins",
+    ]
+
+
 class TestWritesInLoops:
     """What a region writes existed before its op, unless the op allocates it itself."""
 
