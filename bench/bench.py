@@ -24,6 +24,7 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 import passes
 from passes import Effects, Program
+from passes.census import Census
 from passes.frontends.declaring import DeclaredWalk
 
 
@@ -53,9 +54,9 @@ def medians(functions: Sequence[Callable[[], object]], repeats: int) -> list[flo
 
 
 def fresh(program: Program) -> Program:
-    """The same loaded program, with nothing known about it yet."""
+    """The same program as it was loaded, with no analysis of it done yet."""
     same = copy.copy(program)
-    object.__setattr__(same, "_results", {})
+    object.__setattr__(same, "_results", {Census: Census.of(program)})
     return same
 
 

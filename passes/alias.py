@@ -22,6 +22,7 @@ from functools import cached_property
 from attrs import define, field, frozen
 
 from dataflow import UNREACHED, Copy, CopyKind, Lattice, Reason, SparseForward, solve, why
+from passes.census import Census
 from passes.program import (
     ANYTHING,
     AliasOf,
@@ -143,7 +144,7 @@ class Aliases:
         results = solve(PointsTo(made), program)
         nothing: Points = frozenset()
         facts = [nothing if fact is UNREACHED else fact for fact in results.states]
-        for op in program.all_ops:
+        for op in Census.of(program).resizers:
             for position, nbytes in op.effects.resizes:
                 for number in numbers(facts[op.operands[position].index]):
                     made.resize(number, nbytes)

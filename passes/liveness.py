@@ -23,15 +23,15 @@ from attrs import define, field, frozen
 
 from dataflow import UNREACHED, Chain, Lattice, SparseBackward, solve
 from passes.alias import Aliases
+from passes.census import NEVER, Census
 from passes.holding import WhyAlive, why_alive
-from passes.program import ANYTHING, INPUT, Op, Program, Value
+from passes.program import ANYTHING, Op, Program, Value
 from passes.storages import ANY, UNKNOWN, Storage, StorageClass, numbers
 
 Span = tuple[int, int]
 """First and last op index of an interval, both included."""
 
 LiveAtExit = Literal["outputs", "all"]
-NEVER = -1
 
 
 @frozen
@@ -114,28 +114,23 @@ class Liveness:
         end = len(program.all_ops)
         results = solve(LastUse(end), program)
         last = [NEVER if fact is UNREACHED else fact for fact in results.states]
-        defined = [NEVER] * len(last)
-        for op in program.all_ops:
-            if op.kind is not INPUT or op.path:
-                for value in op.defines:
-                    defined[value.index] = op.index
+        census = Census.of(program)
+        for op in census.nested:
             for region in op.regions:
                 # The run holds a region's inputs until the region ends.
                 for value in region.inputs:
-                    defined[value.index] = region.ops[0].index
                     last[value.index] = max(last[value.index], region.ops[-1].index)
             if op.region_flow:
                 until = op.index - (not op.region_flow.held_for_stacking)
                 for value in op.region_flow.held:
                     last[value.index] = max(last[value.index], until)
-                for value in op.region_flow.early:
-                    defined[value.index] = op.first_index
         if live_at_exit == "all":
             last = [end] * len(last)
         else:
             for value in _written_entries(program, aliases):
                 last[value.index] = end
-        return cls(program, aliases, live_at_exit, defined, last, _Cursor(program, defined, last))
+        cursor = _Cursor(program, census.defined, last)
+        return cls(program, aliases, live_at_exit, census.defined, last, cursor)
 
     def __repr__(self) -> str:
         return f"<Liveness of {self.program.name}, live at exit: {self.live_at_exit}>"
@@ -244,9 +239,8 @@ def merged(spans: tuple[Span, ...], new: Span) -> tuple[Span, ...]:
 def _written_entries(program: Program, aliases: Aliases) -> list[Value]:
     """The entry values whose storage the program may write, and the caller may look at."""
     written: set[int] = set()
-    for op in program.all_ops:
-        if op.effects.writes or op.effects.origin is ANYTHING:
-            written |= aliases.numbers_written_by(op)
+    for op in Census.of(program).writers:
+        written |= aliases.numbers_written_by(op)
     entry = aliases.allocations.entry
     values = [found.value for found in program.entry.values if not found.donated]
     return [value for value in values if ANY in written or entry[value.index] in written]

@@ -22,6 +22,7 @@ from itertools import accumulate
 from attrs import define
 
 from passes.breakdown import Breakdown
+from passes.census import Census
 from passes.liveness import Liveness
 from passes.program import Op, Program, Role
 from passes.storages import Allocations, Storage, StorageClass
@@ -56,7 +57,8 @@ class Memory:
         aliases = liveness.aliases
         made = aliases.allocations
         levels = [0] * (len(program.all_ops) + 1)
-        held_again = any(op.region_flow and op.region_flow.again for op in program.all_ops)
+        nested = Census.of(program).nested
+        held_again = any(op.region_flow and op.region_flow.again for op in nested)
         uncertain = Uncertain.of(liveness) if aliases.uncertain or held_again else None
         spans = uncertain.certain_spans if uncertain else liveness.spans
         undecided = []

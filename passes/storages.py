@@ -10,22 +10,18 @@ Analyses tell storages apart by numbers, which cost nothing to make or compare; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 from attrs import define, field, frozen
 
 from dataflow import CopyKind, Lattice
+from passes.census import Census
 from passes.program import (
-    INPUT,
     EntryValue,
-    Fresh,
-    OneOf,
     Op,
     Program,
-    ResultEffect,
     Role,
-    Unknown,
     Value,
 )
 
@@ -141,18 +137,9 @@ def loops(program: Program) -> list[range]:
     """The op indices inside each loop."""
     return [
         range(op.first_index, op.index)
-        for op in program.all_ops
+        for op in Census.of(program).nested
         if op.region_flow and any(c.kind is CopyKind.BACK for c in op.region_flow.copies)
     ]
-
-
-def _allocates(effect: ResultEffect) -> Fresh | Unknown | None:
-    """The storage a result may have of its own."""
-    if isinstance(effect, (Fresh, Unknown)):
-        return effect
-    if isinstance(effect, OneOf):
-        return next((answer for answer in effect.answers if isinstance(answer, Fresh)), None)
-    return None
 
 
 @define(eq=False, slots=False)
@@ -164,32 +151,17 @@ class Allocations:
     """
 
     program: Program
-    allocated: list[int] = field(factory=list, init=False)
-    entry: dict[int, int] = field(factory=dict, init=False)
-    owner: dict[int, EntryValue] = field(factory=dict, init=False)
-    _sizes: dict[int, int | None] = field(factory=dict, init=False)
-    _most: dict[int, int] = field(factory=dict, init=False)
+    entry: Mapping[int, int] = field(init=False)
+    owner: Mapping[int, EntryValue] = field(init=False)
+    allocated: Sequence[int] = field(init=False)
+    _sizes: dict[int, int | None] = field(init=False)
+    _most: dict[int, int] = field(init=False)
     _made: dict[int, Storage] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        sizes, allocated = self._sizes, self.allocated
-        shared: dict[int, int] = {}
-        for entry in self.program.entry.values:
-            number = shared.setdefault(entry.storage, entry.value.index)
-            self.entry[entry.value.index] = number
-            if number not in self.owner:
-                self.owner[number] = entry
-                sizes[number] = entry.nbytes
-        for op in self.program.all_ops:
-            if op.kind is not INPUT:
-                for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # transfer counts
-                    fresh = effect if type(effect) is Fresh else _allocates(effect)
-                    if fresh is not None:
-                        number = value.index
-                        allocated.append(number)
-                        sizes[number] = fresh.nbytes
-                        if type(fresh) is Fresh and fresh.most is not None:
-                            self._most[number] = fresh.most
+        census = Census.of(self.program)
+        self.entry, self.owner, self.allocated = census.entry, census.owner, census.allocated
+        self._sizes, self._most = dict(census.sizes), dict(census.most)
 
     def nbytes(self, number: int) -> int | None:
         """The size of a storage; None if only a run decides."""

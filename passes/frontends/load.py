@@ -24,6 +24,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils._pytree import tree_flatten, tree_leaves
 
+from passes.census import Census
 from passes.errors import CaptureError
 from passes.frontends.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
@@ -82,7 +83,7 @@ def load(
     program = _program(source, args, kwargs, trust, WAYS[effects])
     if effects == "declared":
         program = evolve(program, notes=(*program.notes, FROM_SCHEMAS))
-    _ = program.flow  # numbered once, here, for every analysis to come
+    _ = program.flow, Census.of(program)  # once, here, for every analysis to come
     return program
 
 

@@ -26,6 +26,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.optim import Optimizer
 from torch.optim import optimizer as optimizers
 
+from passes.census import Census
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
 from passes.frontends.capture import data_decides, first_line, sealed, user_place
@@ -125,7 +126,7 @@ def load_training_step(
     given = {name: real for _, name, real in found}
     check_tensors(given.items())
     program = recorded(partial(_captured, wanted), device, dynamic or {}, given)
-    _ = program.flow  # numbered once, here, for every analysis to come
+    _ = program.flow, Census.of(program)  # once, here, for every analysis to come
     return program
 
 

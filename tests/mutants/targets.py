@@ -30,6 +30,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "dataflow/products.py": _LAWS,
     "dataflow/numeric.py": _LAWS,
     "dataflow/partition.py": _tests("laws", "partition impostors verify lattices"),
+    "passes/census.py": _PASSES,
     "passes/alias.py": _PASSES,
     "passes/storages.py": _PASSES,
     "passes/liveness.py": _PASSES,
