@@ -29,12 +29,15 @@ from passes.planning.buffers import (
 )
 from passes.planning.check import check
 from passes.planning.dive import dive
-from passes.planning.search import Outcome, Search, Strategy
+from passes.planning.search import Outcome, Search
 from passes.planning.skyline import Preference, Puzzle
-from passes.planning.strategies import PREFERENCES, QUICK, STRATEGIES
+from passes.planning.strategies import PREFERENCES, PROVER, QUICK, STRATEGIES
 
 FIRST_ROUND = 1000
 """Steps that each strategy may take back in the first round."""
+
+PROVER_SHARE = 6
+"""How many times as many the strategy that proves may, after the others."""
 
 FEW = 100
 """Steps that a search may take back if it is to be quick."""
@@ -240,15 +243,13 @@ class _Work:
             if not isinstance(found, Outcome):
                 self.found(found)
 
-    def search(
-        self, capacity: int, steps: int, strategies: Sequence[Strategy] = STRATEGIES
-    ) -> Outcome | None:
+    def search(self, capacity: int, steps: int) -> Outcome | None:
         """One round of searches; None if it has found a plan within `capacity`."""
         offsets = list(self.best.offsets)
         undecided = False
         for group in components(self.buffers):
             part = [self.buffers[number] for number in group]
-            found = self._search_apart(part, capacity, steps, strategies)
+            found = self._search_apart(part, capacity, steps)
             if found is Outcome.IMPOSSIBLE:
                 self.impossible = group
                 return Outcome.IMPOSSIBLE
@@ -263,16 +264,18 @@ class _Work:
         return None
 
     def _search_apart(
-        self,
-        part: Sequence[Buffer],
-        capacity: int,
-        steps: int,
-        strategies: Sequence[Strategy],
+        self, part: Sequence[Buffer], capacity: int, steps: int
     ) -> list[int] | Outcome:
         sections = Sections.of(part)
-        for strategy in strategies:
+        tried = set()
+        for strategy in (*STRATEGIES, PROVER):
             puzzle = Puzzle(part, sections, strategy.preference)
-            found = Search(puzzle, strategy, capacity, steps, self.deadline).run()
+            alike = tuple(puzzle.order), strategy.rule, strategy.follows_best
+            if alike in tried and strategy is not PROVER:
+                continue
+            tried.add(alike)
+            share = steps * (PROVER_SHARE if strategy is PROVER else 1)
+            found = Search(puzzle, strategy, capacity, share, self.deadline).run()
             if found is not Outcome.UNDECIDED:
                 return found
             if self.is_late:
