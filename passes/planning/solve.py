@@ -28,6 +28,7 @@ from passes.planning.buffers import (
     total,
 )
 from passes.planning.check import check
+from passes.planning.conflict import Conflict
 from passes.planning.dive import dive
 from passes.planning.search import Outcome, Search
 from passes.planning.skyline import Preference, Puzzle
@@ -38,6 +39,9 @@ FIRST_ROUND = 1000
 
 PROVER_SHARE = 6
 """How many times as many the strategy that proves may, after the others."""
+
+EXPLAINING = 50_000
+"""Steps, of all searches together, for the few buffers that say why there is no plan."""
 
 FEW = 100
 """Steps that a search may take back if it is to be quick."""
@@ -113,11 +117,7 @@ def within(
             )
         outcome = work.search(capacity, steps)
         if outcome is Outcome.IMPOSSIBLE:
-            raise PlanError(
-                f"no plan fits in {capacity} bytes: at most {work.lower_bound_of_load} are alive "
-                f"together, but all ways to arrange {len(work.impossible)} of the "
-                f"{len(buffers)} buffers, {_listed(work.impossible)}, were tried"
-            )
+            raise PlanError(_too_tight(work, capacity))
         steps *= 2
     return work.best
 
@@ -291,6 +291,19 @@ def _too_many(work: _Work, capacity: int) -> str:
         f"no plan fits in {capacity} bytes: {work.lower_bound} are alive together{rounded}, in "
         f"{len(alive)} buffers: {_listed(alive)}"
     )
+
+
+def _too_tight(work: _Work, capacity: int) -> str:
+    conflict = Conflict(work.buffers, work.impossible, capacity, EXPLAINING, work.deadline)
+    numbers = conflict.numbers
+    told = (
+        f"no plan fits in {capacity} bytes: at most {work.lower_bound_of_load} are alive together, "
+        f"but all ways to arrange {len(numbers)} of the {len(work.buffers)} buffers, "
+        f"{_listed(numbers)}, were tried"
+    )
+    if conflict.is_minimal:
+        told += "; without any one of these there is room for the rest of them"
+    return told
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -1,13 +1,19 @@
-"""Parts of the planner, each by itself: room above basins, sets of buffers."""
+"""Parts of the planner, each by itself: room above basins, sets of buffers, conflicts."""
 
 from __future__ import annotations
 
+import random
+import re
+
 import pytest
 
+import passes
 from passes.planning.buffers import Buffer, Sections
+from passes.planning.conflict import Conflict
 from passes.planning.room import lacks_room
 from passes.planning.skyline import Puzzle, Skyline
 from passes.planning.strategies import by_area
+from tests.passes.test_plan_buffers import best_of_all, some_buffers
 
 LEFT, BELOW, RIGHT = Buffer(((0, 1),), 4), Buffer(((1, 2),), 1), Buffer(((2, 3),), 4)
 """Placed: a floor of 1 between walls of 4."""
@@ -54,3 +60,46 @@ def test_sets_of_a_puzzle() -> None:
             puzzle.alive] == [[0, 1], [1, 2], [1, 2]]  # fmt: skip
     assert puzzle.least_size(puzzle.everything) == 2
     assert puzzle.least_size(puzzle.with_gaps) == 9
+
+
+def conflicting(count: int) -> list[list[Buffer]]:
+    """Instances of which no plan is as small as what is alive together."""
+    rng = random.Random(11)
+    found: list[list[Buffer]] = []
+    while len(found) < count:
+        buffers = some_buffers(rng, 7, True)
+        if best_of_all(buffers) > Sections.of(buffers).lower_bound:
+            found.append(buffers)
+    return found
+
+
+@pytest.mark.parametrize("buffers", conflicting(8))
+def test_a_minimal_conflict_is_one_and_no_part_of_it_is(buffers: list[Buffer]) -> None:
+    capacity = Sections.of(buffers).lower_bound
+    conflict = Conflict(buffers, [*range(len(buffers))], capacity, 10_000, float("inf"))
+    assert conflict.is_minimal
+    named = [buffers[number] for number in conflict.numbers]
+    assert best_of_all(named) > capacity
+    for left_out in range(len(named)):
+        assert best_of_all(named[:left_out] + named[left_out + 1 :]) <= capacity
+
+
+def test_without_steps_nothing_is_left_out_nor_said_of_it() -> None:
+    [buffers] = conflicting(1)
+    capacity = Sections.of(buffers).lower_bound
+    conflict = Conflict(buffers, [*range(len(buffers))], capacity, -1, float("inf"))
+    assert not conflict.is_minimal
+    assert conflict.numbers == [*range(len(buffers))]
+
+
+def test_what_has_no_part_in_a_conflict_is_not_named() -> None:
+    [buffers] = conflicting(1)
+    capacity = Sections.of(buffers).lower_bound
+    other = Buffer(((50, 60),), 1)
+    with pytest.raises(passes.PlanError, match="without any one of these") as raised:
+        passes.plan_buffers([other, *buffers, other], capacity=capacity)
+    named = re.search(r"buffers, ([\d, ]+), were tried", str(raised.value))
+    assert named
+    numbers = {int(number) for number in named[1].split(", ")}
+    assert numbers <= {*range(1, len(buffers) + 1)}
+    assert best_of_all([buffers[number - 1] for number in numbers]) > capacity
