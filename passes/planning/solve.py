@@ -34,10 +34,10 @@ from passes.planning.search import Outcome, Search
 from passes.planning.skyline import Preference, Puzzle
 from passes.planning.strategies import PREFERENCES, PROVER, QUICK, STRATEGIES
 
-FIRST_ROUND = 1000
+FIRST_ROUND = 300
 """Steps that each strategy may take back in the first round."""
 
-PROVER_SHARE = 6
+PROVER_SHARE = 20
 """How many times as many the strategy that proves may, after the others."""
 
 EXPLAINING = 50_000

@@ -48,6 +48,16 @@ def test_what_sticks_out_lies_on_the_lower_wall() -> None:
     assert full_section(wide, capacity=9) is None
 
 
+def test_of_two_walls_the_lower_one_counts() -> None:
+    """The buffer that sticks out to the left lies on 4, whatever was raised on the right."""
+    buffers = [LEFT, BELOW, Buffer(((2, 3),), 6), Buffer(((0, 2),), 2)]
+    puzzle = Puzzle(buffers, Sections.of(buffers), by_area)
+    unplaced = 1 << puzzle.order.index(3)
+    skyline = Skyline([0, 1, 2, 3], [4, 1, 6])
+    assert lacks_room(puzzle, skyline, [4, 4, 6], unplaced, (2, 3)) is None
+    assert lacks_room(puzzle, skyline, [3, 3, 5], unplaced, (2, 3)) == 1
+
+
 def test_a_buffer_with_a_gap_may_be_between_the_walls() -> None:
     """Where it lies is not looked at, so it does not count as sticking out."""
     assert full_section(Buffer(((1, 2), (4, 5)), 3), capacity=6) is None
