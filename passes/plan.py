@@ -10,7 +10,8 @@ as if it were everything that it may be, with two exceptions:
 
 What exists at entry (inputs, parameters, buffers, constants) stays where it is and has no
 slot.  What the program returns is alive to the end.  As in `memory.py`, temporaries inside
-one op are not counted; and the plan is for the sizes of the examples.
+one op are not counted; and the plan is for the sizes of the examples, and for the most bytes
+that a storage can have whose size the data decides.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ class Plan:
         return sum(arena.size for arena in self.arenas.values())
 
     @property
+    def bounded(self) -> tuple[Storage, ...]:
+        """The storages whose slots are for the most bytes that the data can make them have."""
+        return tuple([storage for storage in self.slots if storage.nbytes is None])
+
+    @property
     def is_optimal(self) -> bool:
         """Whether it is proved that no arena can be smaller."""
         return all(arena.is_optimal for arena in self.arenas.values())
@@ -107,7 +113,8 @@ def plan(
     be.  `exact` searches on where it is not, until it is or for `time_limit` seconds, and
     calls `progress` with each better layout.
 
-    Raises `PlanError` for a storage whose size only a run decides.
+    A storage whose size the data decides gets the most bytes that it can need, and is in the
+    plan's `bounded`.  Raises `PlanError` for one of which no op says what that is.
     """
     asked = _Asked(program)
     slots: dict[Storage, Slot] = {}
@@ -173,13 +180,14 @@ class _Asked:
             )
 
     def _nbytes(self, storage: Storage) -> int:
-        if storage.nbytes is None:
+        if storage.most is None:
             where = f" ({storage.op.source})" if storage.op and storage.op.source else ""
             raise PlanError(
-                f"the size of {storage.name}{where} is decided by the run, so it has no place in a "
-                "plan: give it a fixed size, padded to the largest, in the model"
+                f"the size of {storage.name}{where} is decided by the run, and nothing says what "
+                "it is at most, so it has no place in a plan: give it a fixed size, padded to the "
+                "largest, in the model"
             )
-        return storage.nbytes
+        return storage.most
 
     @cached_property
     def _devices(self) -> dict[Storage, str]:

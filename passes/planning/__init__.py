@@ -6,5 +6,6 @@ dive.py      one pass from the bottom up: a plan, not always the smallest
 room.py      whether a partial plan leaves room for the rest
 search.py    every plan within a capacity, until one is found or none is left
 solve.py     a plan within a capacity, or the smallest: dives, then searches
+conflict.py  the few buffers for which there is no room, of many
 check.py     whether a plan is one; shares nothing with what makes them
 """

@@ -28,13 +28,20 @@ from passes.planning.buffers import (
     total,
 )
 from passes.planning.check import check
+from passes.planning.conflict import Conflict
 from passes.planning.dive import dive
-from passes.planning.search import Outcome, Search, Strategy
+from passes.planning.search import Outcome, Search
 from passes.planning.skyline import Preference, Puzzle
-from passes.planning.strategies import PREFERENCES, QUICK, STRATEGIES
+from passes.planning.strategies import PREFERENCES, PROVER, QUICK, STRATEGIES
 
-FIRST_ROUND = 1000
+FIRST_ROUND = 300
 """Steps that each strategy may take back in the first round."""
+
+PROVER_SHARE = 20
+"""How many times as many the strategy that proves may, after the others."""
+
+EXPLAINING = 50_000
+"""Steps, of all searches together, for the few buffers that say why there is no plan."""
 
 FEW = 100
 """Steps that a search may take back if it is to be quick."""
@@ -110,11 +117,7 @@ def within(
             )
         outcome = work.search(capacity, steps)
         if outcome is Outcome.IMPOSSIBLE:
-            raise PlanError(
-                f"no plan fits in {capacity} bytes: at most {work.lower_bound_of_load} are alive "
-                f"together, but all ways to arrange {len(work.impossible)} of the "
-                f"{len(buffers)} buffers, {_listed(work.impossible)}, were tried"
-            )
+            raise PlanError(_too_tight(work, capacity))
         steps *= 2
     return work.best
 
@@ -240,15 +243,13 @@ class _Work:
             if not isinstance(found, Outcome):
                 self.found(found)
 
-    def search(
-        self, capacity: int, steps: int, strategies: Sequence[Strategy] = STRATEGIES
-    ) -> Outcome | None:
+    def search(self, capacity: int, steps: int) -> Outcome | None:
         """One round of searches; None if it has found a plan within `capacity`."""
         offsets = list(self.best.offsets)
         undecided = False
         for group in components(self.buffers):
             part = [self.buffers[number] for number in group]
-            found = self._search_apart(part, capacity, steps, strategies)
+            found = self._search_apart(part, capacity, steps)
             if found is Outcome.IMPOSSIBLE:
                 self.impossible = group
                 return Outcome.IMPOSSIBLE
@@ -263,16 +264,18 @@ class _Work:
         return None
 
     def _search_apart(
-        self,
-        part: Sequence[Buffer],
-        capacity: int,
-        steps: int,
-        strategies: Sequence[Strategy],
+        self, part: Sequence[Buffer], capacity: int, steps: int
     ) -> list[int] | Outcome:
         sections = Sections.of(part)
-        for strategy in strategies:
+        tried = set()
+        for strategy in (*STRATEGIES, PROVER):
             puzzle = Puzzle(part, sections, strategy.preference)
-            found = Search(puzzle, strategy, capacity, steps, self.deadline).run()
+            alike = tuple(puzzle.order), strategy.rule, strategy.follows_best
+            if alike in tried and strategy is not PROVER:
+                continue
+            tried.add(alike)
+            share = steps * (PROVER_SHARE if strategy is PROVER else 1)
+            found = Search(puzzle, strategy, capacity, share, self.deadline).run()
             if found is not Outcome.UNDECIDED:
                 return found
             if self.is_late:
@@ -288,6 +291,19 @@ def _too_many(work: _Work, capacity: int) -> str:
         f"no plan fits in {capacity} bytes: {work.lower_bound} are alive together{rounded}, in "
         f"{len(alive)} buffers: {_listed(alive)}"
     )
+
+
+def _too_tight(work: _Work, capacity: int) -> str:
+    conflict = Conflict(work.buffers, work.impossible, capacity, EXPLAINING, work.deadline)
+    numbers = conflict.numbers
+    told = (
+        f"no plan fits in {capacity} bytes: at most {work.lower_bound_of_load} are alive together, "
+        f"but all ways to arrange {len(numbers)} of the {len(work.buffers)} buffers, "
+        f"{_listed(numbers)}, were tried"
+    )
+    if conflict.is_minimal:
+        told += "; without any one of these there is room for the rest of them"
+    return told
 
 
 def _listed(numbers: Sequence[int]) -> str:

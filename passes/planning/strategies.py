@@ -33,7 +33,7 @@ def by_load_and_area(buffer: Buffer, parts: Sequence[Interval], load: int) -> tu
 
 def by_area(buffer: Buffer, parts: Sequence[Interval], load: int) -> tuple[int, ...]:
     """The largest, times lifetime."""
-    return _width(buffer) * buffer.size, load
+    return _width(buffer) * buffer.size, _width(buffer), load
 
 
 def by_width(buffer: Buffer, parts: Sequence[Interval], load: int) -> tuple[int, ...]:
@@ -73,3 +73,6 @@ QUICK = tuple(
     for preference in (by_load_and_area, by_load_and_width)
 )
 """The few that mostly find a plan without turning back."""
+
+PROVER = Strategy(by_load_and_area, tightest, follows_best=False)
+"""The one that mostly proves first that there is no plan, for which preferences do not matter."""

@@ -20,7 +20,10 @@ import passes
 from passes import Plan, Program
 from tests.oracle.arena import run_freely, run_in_arena
 from tests.oracle.models import MODELS
+from tests.oracle.run import placeholders_of
 from tests.oracle.test_inside import exported
+from tests.passes.test_bounded import BOUNDED
+from tests.passes.test_bounded import exported as bounded_exported
 
 
 def same_bits(one: object, other: object) -> bool:
@@ -66,6 +69,17 @@ def test_a_wrong_plan_gives_wrong_results(name: str) -> None:
     with torch.random.fork_rng():
         placed = run_in_arena(program, wrong, case.graph_module, case.placeholder_values)
     assert not same_bits(freely, placed)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_data_that_makes_less_runs_in_the_arena_for_the_most(name: str) -> None:
+    function, fullest = BOUNDED[name]
+    source = bounded_exported(function)
+    program = passes.load(source)
+    plan = passes.plan(program)
+    assert plan.bounded
+    for x in (torch.rand(4, 3), torch.zeros(4, 3), fullest):
+        check_runs(program, plan, source.graph_module, placeholders_of(source, (x,)))
 
 
 # ---------------------------------------------------------------------------- sub-graphs, by hand

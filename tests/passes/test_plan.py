@@ -68,8 +68,15 @@ def test_each_device_has_an_arena() -> None:
     assert {device: arena.size for device, arena in plan.arenas.items()} == {"meta": 128, "cpu": 64}
 
 
-def test_a_size_that_only_a_run_decides_is_refused() -> None:
-    program = exported(lambda x: x[x > 0] * 2, X)
+def test_a_slot_has_the_most_that_the_data_can_make_of_a_storage() -> None:
+    plan = passes.plan(exported(lambda x: x[x > 0] * 2, X))
+    assert [storage.name for storage in plan.bounded] == ["index", "mul"]
+    assert {plan.slots[storage].nbytes for storage in plan.bounded} == {64}
+    assert passes.plan(traced(lambda x: x * 2, X)).bounded == ()
+
+
+def test_a_size_that_nothing_bounds_is_refused() -> None:
+    program = exported(lambda x: x.repeat_interleave(x[:, 0].long(), 0), X)
     with pytest.raises(PlanError, match=r"the size of .* is decided by the run"):
         passes.plan(program)
 
