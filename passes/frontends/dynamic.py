@@ -128,7 +128,7 @@ class SymbolicWorld(World):
         return self._size_of(self._by_name[name])
 
     def beside(self) -> World:
-        return World(self.device, env=self.mode.shape_env)
+        return _Beside(self)
 
     def tensor(self, real: torch.Tensor) -> torch.Tensor:
         self._meet(real, dynamic=False)
@@ -224,6 +224,14 @@ class SymbolicWorld(World):
             f"{name} has {nbytes} bytes in this example, and how many at other sizes of the "
             "dynamic dimensions is not known. Load the program at the sizes you need instead"
         )
+
+
+class _Beside(World):
+    """A world with the symbols of another one, and its way to call operators."""
+
+    def __init__(self, world: SymbolicWorld) -> None:
+        super().__init__(world.device, env=world.mode.shape_env)
+        self.calling = world.calling  # type: ignore[method-assign]  # the same method
 
 
 def _largest(ops: Iterable[Op], book: Book) -> dict[int, int | None]:
