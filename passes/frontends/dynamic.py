@@ -34,6 +34,9 @@ from passes.symbolic.bounds import Interval
 from passes.symbolic.dynamic import Dynamic, Facts
 from passes.symbolic.sizes import Size
 
+WANT_NUMBERS = frozenset({torch.ops.aten.constant_pad_nd.default})
+"""Operators of which a walk need not find out that their kernels in C++ want numbers."""
+
 Load = Callable[[Callable[[torch.device | None], World], Callable[..., Walk]], Program]
 """Makes a program in a world, by a walk."""
 
@@ -45,7 +48,7 @@ class How:
     a walk adds the operators for which that happens."""
 
     symbols: bool = True
-    python: set[object] = field(factory=set)
+    python: set[object] = field(factory=lambda: set(WANT_NUMBERS))
 
 
 class SymbolicWorld(World):
