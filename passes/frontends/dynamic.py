@@ -41,6 +41,9 @@ from passes.symbolic.bounds import Interval
 from passes.symbolic.dynamic import Dynamic, Facts
 from passes.symbolic.sizes import Size
 
+WANT_NUMBERS = frozenset({torch.ops.aten.constant_pad_nd.default})
+"""Operators of which a walk need not find out that their kernels in C++ want numbers."""
+
 Load = Callable[[Callable[[torch.device | None], World], Callable[..., Walk]], Program]
 """Makes a program in a world, by a walk."""
 
@@ -52,7 +55,7 @@ class How:
     a walk adds the operators for which that happens."""
 
     symbols: bool = True
-    python: set[object] = field(factory=set)
+    python: set[object] = field(factory=lambda: set(WANT_NUMBERS))
 
 
 class SymbolicWorld(World):
@@ -136,7 +139,7 @@ class SymbolicWorld(World):
         return self._size_of(self._by_name[name])
 
     def beside(self) -> World:
-        return World(self.device, env=self.mode.shape_env)
+        return _Beside(self)
 
     def tensor(self, real: torch.Tensor) -> torch.Tensor:
         self._meet(real, dynamic=False)
@@ -232,6 +235,14 @@ class SymbolicWorld(World):
             f"{name} has {nbytes} bytes in this example, and how many at other sizes of the "
             "dynamic dimensions is not known. Load the program at the sizes you need instead"
         )
+
+
+class _Beside(World):
+    """A world with the symbols of another one, and its way to call operators."""
+
+    def __init__(self, world: SymbolicWorld) -> None:
+        super().__init__(world.device, env=world.mode.shape_env)
+        self.calling = world.calling  # type: ignore[method-assign]  # the same method
 
 
 def _largest(ops: Iterable[Op], book: Book) -> dict[int, int | None]:

@@ -183,7 +183,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             args, kwargs = _mapped(self.fake, (args, kwargs))
         try:
             name = func._schema.name.rpartition("::")[2]
-            result = laid_out(func, args, func(*args, **kwargs))
+            with self.world.calling(func):
+                result = laid_out(func, args, func(*args, **kwargs))
             result = truly_large(name, args, precise(func, args, result))
         except CANNOT_RUN as error:
             raise CaptureError(

@@ -24,6 +24,9 @@ from passes.uncertain import Amounts, Uncertain
 MOST = 32
 """How many cases are looked for before an answer is refused: each costs a walk."""
 
+POINTS = 2
+"""How many single sizes of a symbol may be cases of their own."""
+
 
 @frozen
 class Piece:
@@ -177,7 +180,18 @@ class Cases:
                 )
             self.found.append(self._widened(self._made({n: low for n, (low, _) in corner.items()})))
             found = self._known(box)
+            self._refuse_points(box)
         return found
+
+    def _refuse_points(self, box: Box) -> None:
+        """Raise where one size after the other turns out to be a case of its own."""
+        for name, (low, high) in box.items():
+            if low != high and sum(case.facts.pin(name) for case in self.found) > POINTS:
+                raise ProgramError(
+                    f"what is known holds for one size of {name} at a time, because an operator "
+                    "makes a number of it, as native recurrent layers do when they are trained: "
+                    "ask at single sizes"
+                )
 
     def _known(self, box: Box) -> Case | None:
         return next((case for case in self.found if case.facts.hold_in(box)), None)

@@ -103,6 +103,13 @@ class Facts:
     box: Box
     conditions: tuple[Condition, ...]
 
+    def pin(self, name: str) -> bool:
+        """Whether a condition leaves a symbol a single size."""
+        return any(
+            condition.relation == "==" and condition.size and condition.size.symbols == {name}
+            for condition in self.conditions
+        )
+
     def hold_in(self, box: Box) -> bool:
         """Whether these are the facts at every point of a box."""
         return all(map(_within, box.values(), (self.box[name] for name in box))) and all(

@@ -267,6 +267,17 @@ def wav2vec2() -> StepCase:
     return StepCase(Wav2Vec2Model(config).train(), _mean, (torch.randn(1, 200),))
 
 
+@_step
+def yolos() -> StepCase:  # positions as an image of a batch of one
+    from transformers import YolosConfig, YolosModel
+
+    config = YolosConfig(
+        image_size=[32, 32], patch_size=8, hidden_size=16, num_hidden_layers=2,
+        num_attention_heads=2, intermediate_size=32, num_detection_tokens=5,
+    )  # fmt: skip
+    return StepCase(YolosModel(config).train(), _mean, (torch.randn(2, 3, 32, 32),))
+
+
 # ------------------------------------------------------------------------- other structures
 
 
@@ -356,6 +367,69 @@ def messages() -> StepCase:
     classes = torch.tensor([0, 1, 2, 0])
     inputs = (torch.randn(4, 4), edges, classes)
     return StepCase(_Messages(), F.cross_entropy, inputs, nadam, targets=1)
+
+
+class _GraphAttention(nn.Module):
+    """Weights by edge, normalized by the node that they lead to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.weigh = nn.Linear(4, 8), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        source, target = edges
+        h, count = self.inner(x), x.shape[0]
+        weights = F.leaky_relu(self.weigh(torch.cat([h[source], h[target]], -1))).squeeze(-1)
+        most = torch.full((count,), -1e9).scatter_reduce(0, target, weights, "amax")
+        weights = (weights - most[target]).exp()
+        weights = weights / torch.zeros(count).scatter_add(0, target, weights)[target]
+        out = torch.zeros_like(h)
+        return out.index_put_((target,), h[source] * weights[:, None], accumulate=True)
+
+
+@_step
+def graph_attention() -> StepCase:
+    edges = torch.tensor([[0, 1, 2, 3, 3], [1, 2, 0, 0, 1]])
+    return StepCase(_GraphAttention(), _mean, (torch.randn(4, 4), edges), optim.Adamax)
+
+
+class _Mixed(nn.Module):
+    """Layers in low precision with statistics of float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.GroupNorm(2, 4), nn.Flatten(),
+            nn.Linear(144, 5),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found: Tensor = self.layers(x)
+        return found
+
+
+@_step
+def mixed() -> StepCase:
+    inputs = (torch.randn(2, 3, 8, 8), torch.tensor([0, 1]))
+    return StepCase(_Mixed().train(), F.cross_entropy, inputs, targets=1)
+
+
+class _Bags(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.pairs = nn.EmbeddingBag(20, 4, mode="mean"), nn.Bilinear(4, 4, 3)
+
+    def forward(self, words: Tensor, begins: Tensor) -> Tensor:
+        h = self.table(words, begins)
+        found: Tensor = self.pairs(h, h.flip(0))
+        return found
+
+
+@_step
+def bags() -> StepCase:
+    words, begins = torch.randint(0, 20, (7,)), torch.tensor([0, 3, 5])
+    return StepCase(_Bags(), _mean, (words, begins), optim.Adagrad)
 
 
 class _Checkpointed(nn.Module):

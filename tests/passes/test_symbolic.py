@@ -393,6 +393,33 @@ class TestInputsOfSteps:
         assert (symbol.name, symbol.range, symbol.example) == ("rows", "2..9", 3)
         assert symbol.places == ("input.shape[0]", "target.shape[0]")
 
+    def test_an_operator_that_wants_numbers_is_recorded_on_symbols(self) -> None:
+        """Padding with a constant has a kernel that makes numbers of sizes."""
+
+        def shifted(out: Tensor, target: Tensor) -> Tensor:
+            return nn.functional.mse_loss(out, nn.functional.pad(target, (0, 1), value=3)[:, 1:])
+
+        def step(rows: int) -> passes.Program:
+            x, y = torch.rand(rows, 4), torch.rand(rows, 4)
+            sizes = {"input": {0: "rows"}, "target": {0: "rows"}}
+            model = nn.Linear(4, 4)
+            return passes.load_training_step(model, shifted, torch.optim.SGD, x, y, dynamic=sizes)
+
+        found = passes.symbolic_memory(step(3))
+        assert not found.conditions
+        assert found.at(rows=9).nbytes == passes.memory(step(9)).peak_bytes
+
+    def test_a_layer_for_numbers_alone_says_so(self) -> None:
+        model = nn.GRU(4, 4)
+        step = passes.load_training_step(
+            model, lambda out: out[0].sum(), None, torch.rand(2, 3, 4),
+            dynamic={"input": {1: "batch"}},
+        )  # fmt: skip
+        found = passes.symbolic_memory(step)
+        assert found.at(batch=5).nbytes > found.at(batch=3).nbytes
+        with pytest.raises(ProgramError, match="one size of batch at a time"):
+            found.largest("batch", budget="1 GiB")
+
     BAD: Mapping[str, tuple[Any, str]] = {
         "no such input": ({"x": {0: "rows"}}, "no such input; there are input, target"),
         "no such dimension": ({"input": {2: "rows"}}, "has no dim 2"),
