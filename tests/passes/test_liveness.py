@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import passes
 from passes import Program
-from tests.passes.programs import exported, ids, traced
+from tests.passes.programs import exported, ids, traced, value
 
 X = torch.rand(4, 4)
 
@@ -175,3 +175,13 @@ def test_points_can_be_asked_in_any_order() -> None:
 def test_an_unknown_exit_is_refused() -> None:
     with pytest.raises(ValueError, match="'outputs' or 'all'"):
         passes.liveness(traced(_chain, X), "some")  # type: ignore[arg-type]  # on purpose
+
+
+def test_who_uses_a_value_and_what_is_live_at_exit() -> None:
+    program = traced(lambda x: (x + 1, (x * 2).sum())[0], torch.rand(4))
+    liveness = passes.liveness(program)
+    x, add, mul = (value(program, name) for name in ("x", "add", "mul"))
+    assert [op.name for op in liveness.users[x]] == ["add", "mul"]
+    assert [op.name for op in liveness.users[mul]] == ["sum_1"]
+    assert [liveness.is_live_at_exit(found) for found in (x, add, mul)] == [False, True, False]
+    assert all(map(passes.liveness(program, "all").is_live_at_exit, (x, add, mul)))
