@@ -45,10 +45,16 @@ def link(
 
     `callee(node)` is the name of the function a node calls, None if it calls none.  Raises
     `KeyError` for a function that is not given and `ValueError` for a wrong number of
-    operands or results.
+    operands or results, or for more than `MOST` call paths.
     """
     linker = _Linker({name: graph.flow for name, graph in functions.items()}, callee)
-    return Linked(linker.graph(linker.place(main, (), {})))
+    placed = linker.place(main, (), {})
+    linker.place_callees()
+    return Linked(linker.graph(placed))
+
+
+MOST = 100_000
+"""Call paths of one graph: more is taken for a mistake, since each has nodes of its own."""
 
 
 @frozen(eq=False)
@@ -74,6 +80,9 @@ class _Linker(Generic[N]):
         self.results: list[tuple[int, ...]] = []
         self.copies: list[Copy] = []
         self.begins: dict[int, int] = {}
+        # Calls that are not connected yet: the node, its callee, the path, what is on it.
+        self.pending: list[tuple[int, str, tuple[object, ...], Mapping[str, _Placed]]] = []
+        self.instances = 0
 
     def graph(self, main: _Placed) -> Flow[Instance[N]]:
         """All of it."""
@@ -93,9 +102,15 @@ class _Linker(Generic[N]):
         )
 
     def place(self, name: str, path: tuple[object, ...], above: Mapping[str, _Placed]) -> _Placed:
-        """One more instance of a function, and of what it calls that is not above it."""
+        """One more instance of a function."""
         if name not in self.functions:
             raise KeyError(f"{' / '.join(map(str, path))} calls {name!r}, which is not given")
+        self.instances += 1
+        if self.instances > MOST:
+            raise ValueError(
+                f"more than {MOST:,} call paths, the last to {name!r}: each gets nodes of its own; "
+                "let callee(node) be None where a call is to be a node like any other"
+            )
         flow = self.functions[name]
         first = len(self.values)
         self.values += [Instance(path, value) for value in flow.values]
@@ -123,14 +138,20 @@ class _Linker(Generic[N]):
             [first + value for value in flow.inputs],
             [first + value for value in flow.outputs],
         )
-        for number, node in enumerate(flow.nodes):
-            called = self.callee(node)
-            if called is not None:
-                target = {**above, name: placed}.get(called) or self.place(
-                    called, (*path, node), {**above, name: placed}
-                )
-                self._connect(first_node + number, target)
+        inside = {**above, name: placed}
+        calls = [
+            (first_node + number, called, (*path, node), inside)
+            for number, node in enumerate(flow.nodes)
+            if (called := self.callee(node)) is not None
+        ]
+        self.pending += reversed(calls)
         return placed
+
+    def place_callees(self) -> None:
+        """Connect calls to an instance on their path, or to a new one, until none is left."""
+        while self.pending:
+            call, called, path, above = self.pending.pop()
+            self._connect(call, above.get(called) or self.place(called, path, above))
 
     def _cut(self, flow: Flow[N], first_node: int) -> tuple[list[int], list[int]]:
         """Blocks, cut before each call; per block of the function, its first and last part."""

@@ -1,12 +1,15 @@
 """Why does a fact hold?  A smallest derivation of it, from the same equations as the loop.
 
 A fact may be any `f` with `leq(f, state)`: one element of a set, one key of a map.  An
-equation gives it at a place.  A read of that equation *carries* it if the equation loses
-it with bottom in the read's place; what the read must then have is again a fact, at
-another place.  Without carriers the fact begins there: the node itself says it, or the
-boundary.  Where no single equation gives all of it, several do together.
+equation gives it at a place.  A read of that equation *carries* it if the equation still gives
+it with bottom in the place of all other reads; where none does alone, some do together.  What
+is read must then have a fact, too, at another place.  Without carriers the fact begins there:
+the node itself says it, or the boundary.  Where no single equation gives all of it, several do
+together.
 
-Of all derivations the answer is one with the fewest steps, and none goes in a circle.
+Of all derivations the answer is one with the fewest steps, a fact that is needed twice counted
+twice, and none goes in a circle.  Where facts of a loop only rest on each other, they rest on what
+they first rested on while they grew (`growth`).
 """
 
 from __future__ import annotations
@@ -82,6 +85,7 @@ class Reason(Generic[V]):
 def why(results: Results[N, V], where: object, fact: V | None = None) -> Reason[V]:
     """Why a fact holds before a node, or of a value; by default all that is known there.
 
+    The answer goes on in other analyses that were asked (`Solved`, `Partial`, `Shared`).
     Raises `ValueError` if it does not hold, `UnreachedError` where nothing is reached.
     """
     if isinstance(results, PointResults):

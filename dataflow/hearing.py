@@ -20,8 +20,6 @@ from dataflow.together import NotYet
 Fact = Any
 """A fact of the lattice of whatever analysis it is of, or UNREACHED."""
 
-ALONG = "along an edge"
-
 
 @frozen
 class Place:

@@ -185,6 +185,7 @@ class PointResults(Results[N, V]):
             nodes = self._in_direction(block, number * stride, min((number + 1) * stride, length))
             facts = list(self._run(self._marks[block][number], nodes))
             self._stretch = (block, number, facts)
+            self.sweep.told.clear()  # what transfers tell others is known
         return self._stretch[2][offset]
 
     def _in_direction(self, block: int, begin: int, end: int) -> Sequence[int]:

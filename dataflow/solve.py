@@ -74,7 +74,7 @@ def solve(
     analysis: Forward[N, V] | Backward[N, V],
     graph: FlowGraph[N],
     *,
-    limit: int = ...,
+    limit: int | None = ...,
     observer: Observer[V] | None = ...,
 ) -> PointResults[N, V]: ...
 @overload
@@ -82,25 +82,29 @@ def solve(
     analysis: SparseForward[N, V] | SparseBackward[N, V],
     graph: FlowGraph[N],
     *,
-    limit: int = ...,
+    limit: int | None = ...,
     observer: Observer[V] | None = ...,
 ) -> ValueResults[N, V]: ...
 def solve(
     analysis: Analysis[N, V],
     graph: FlowGraph[N],
     *,
-    limit: int = 10_000,
+    limit: int | None = None,
     observer: Observer[V] | None = None,
 ) -> Results[N, V]:
     """The least solution of an analysis over a graph.
 
-    `limit` is how often one unknown of a loop may grow before `DidNotConverge`.
+    `limit` is how often one unknown of a loop may grow before `DidNotConverge`; by default a
+    thousand times, and ten more for each node, at most ten thousand.
     Each constraint is evaluated once where nothing loops; memory is one fact per block
     (dense) or per value (sparse).
     """
     if isinstance(analysis, type):
         raise TypeError(f"solve wants an analysis, not its class: write {analysis.__name__}(...)")
-    return _solve(analysis, graph.flow, limit, observer)
+    flow = graph.flow
+    if limit is None:
+        limit = min(1_000 + 10 * len(flow.nodes), 10_000)
+    return _solve(analysis, flow, limit, observer)
 
 
 def _solve(
@@ -305,7 +309,7 @@ class Sweep(Generic[V]):
         if times > self.limit - 4:
             self.growth.setdefault(unknown, deque(maxlen=4)).append(fact)
         if times > self.limit:
-            last = "\n  ".join(self.lattice.show(value) for value in self.growth[unknown])
+            last = "\n  ".join(_short(self.lattice.show(value)) for value in self.growth[unknown])
             raise DidNotConverge(
                 f"the fact at {self.unknown_name(unknown)} grew {times} times around "
                 f"its loop ({self.around(unknown)}) and still grows; its last values:\n  {last}\n"
@@ -366,3 +370,7 @@ class Sweep(Generic[V]):
 def _wrong_number(facts: Sequence[object] | None, needed: int) -> str:
     given = "None" if facts is None else f"{len(facts)} facts"
     return f"transfer gave {given} where {needed} are needed"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:90]} ... {text[-90:]}"

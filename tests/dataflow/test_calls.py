@@ -19,6 +19,7 @@ from dataflow import (
     Linked,
     Powerset,
     SparseForward,
+    TextGraph,
     TextNode,
     Top,
     link,
@@ -26,6 +27,7 @@ from dataflow import (
     solve,
     verify,
 )
+from dataflow import calls as calls_module
 
 Constant = int | Bottom | Top
 Node = Instance[TextNode]
@@ -151,3 +153,32 @@ def test_wrong_calls_are_refused() -> None:
         linked(main="a = 1\nb = call.nobody a")
     with pytest.raises(ValueError, match="has 2 operands, its callee 1"):
         linked(main="a = 1\nb = call.double a a\nreturn b", double=DOUBLE)
+
+
+def chain(length: int, calls: int) -> dict[str, TextGraph]:
+    """Functions that each call the next one so many times."""
+    found = {}
+    for number in range(length):
+        lines = ["a = copy x"]
+        if number + 1 < length:
+            lines = [f"a{n} = f{number + 1} x" for n in range(calls - 1)]
+            lines.append(f"a = f{number + 1} x")
+        found[f"f{number}"] = parse("\n".join([*lines, "return a"]))
+    return found
+
+
+def called_function(node: TextNode) -> str | None:
+    return node.word if node.word.startswith("f") else None
+
+
+def test_paths_may_be_long() -> None:
+    graph = link(chain(2_000, 1), called_function, "f0")
+    assert len(graph.flow.nodes) == 4_000
+
+
+def test_too_many_call_paths_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty functions have a million paths if each calls the next one twice."""
+    assert len(link(chain(8, 2), called_function, "f0").flow.nodes) == 127 * 3 + 128 * 2
+    monkeypatch.setattr(calls_module, "MOST", 1_000)
+    with pytest.raises(ValueError, match=r"more than 1,000 call paths, the last to 'f\d+'"):
+        link(chain(20, 2), called_function, "f0")

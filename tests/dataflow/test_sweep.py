@@ -159,6 +159,20 @@ def test_growth_up_to_the_limit_is_no_error() -> None:
         fixpoint(count, Chain(), limit=5)
 
 
+def test_a_block_is_named_by_its_nodes_the_first_and_last_of_many() -> None:
+    @frozen
+    class Same(Forward[TextNode, int]):
+        lattice: Lattice[int] = Chain()
+
+        def transfer(self, node: TextNode, value: int) -> int:
+            return value
+
+    names: list[str] = []
+    graph = parse("a\nb\nc -> 4, exit\nd\ne\nf\ng -> 8, exit\nh -> exit, 1")
+    solve(Same(), graph, observer=lambda step: names.append(step.constraint))
+    assert names == ["[a; b; c]", "[d; ...; g]", "[h]"]
+
+
 def test_the_observer_sees_every_evaluation_and_what_grew() -> None:
     """A round that brings nothing is a step, too."""
     seen: list[tuple[str, list[Fact], list[tuple[str, Fact, Fact]]]] = []

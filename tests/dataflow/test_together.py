@@ -548,6 +548,16 @@ def test_what_is_stored_later_is_seen_earlier() -> None:
     assert dict(results.filled(analysis.cells).items()) == {"c": {"x", "y"}}
 
 
+def test_asking_for_points_tells_nothing_new() -> None:
+    """What a transfer adds while a point inside a block is found again is not piled up."""
+    graph = parse("1: read x\n2: store c\n3: read y\n4: store c -> exit, 1\n5: load c")
+    results = solve(Summary(), graph)
+    for label in "1234" * 3:
+        results.before(graph.node(label))
+    assert not results.sweep.told
+    verify(results)
+
+
 def test_a_field_that_is_not_filled_in_is_refused() -> None:
     """Of another analysis, say."""
     results = solve(Summary(), parse("nop"))

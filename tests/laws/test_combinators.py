@@ -192,6 +192,7 @@ def test_a_union_keeps_its_lattices_apart() -> None:
     assert lattice.widen(("size", (0, 1)), ("size", (0, 2)), 1) == ("size", (0, INFINITY))
     assert not lattice.leq(("self", frozenset()), ("size", (0, 1)))
     assert lattice.show(lattice.of("size", (0, 1))) == "size [0, 1]"
+    assert [lattice.show(found) for found in (lattice.bottom, lattice.top)] == ["⊥", "⊤"]
     assert list(lattice.parts(("self", frozenset("ab")))) == [
         ("self", frozenset("a")),
         ("self", frozenset("b")),

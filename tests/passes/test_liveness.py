@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import passes
 from passes import Program
-from tests.passes.programs import exported, ids, traced
+from tests.passes.programs import exported, ids, traced, value
 
 X = torch.rand(4, 4)
 
@@ -70,6 +70,24 @@ def test_an_input_that_is_written_is_live_at_exit() -> None:
 def test_an_input_written_through_a_view_is_live_at_exit() -> None:
     program = traced(lambda x: x[0].zero_().sum(), X.clone())
     assert "x" in {v.name for v in passes.liveness(program).after(program.ops[-1])}
+
+
+def _mystery(x: Tensor) -> Tensor:
+    return torch.tensor(x.tolist())
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_every_input_is_live_at_exit_if_it_is_not_known_what_is_written(writes: bool) -> None:
+    """What the unknown op returns may be any storage; one that is not written changes none."""
+    graph = fx.Graph()
+    x, y = graph.placeholder("x"), graph.placeholder("y")
+    made = graph.call_function(_mystery, (x,))
+    if writes:
+        graph.call_method("add_", (made, 1))
+    graph.output(graph.call_method("neg", (y,)))
+    program = passes.load(fx.GraphModule(nn.Module(), graph), X, X.clone())
+    at_exit = {v.name for v in passes.liveness(program).after(program.ops[-1])}
+    assert ("y" in at_exit) == writes
 
 
 def test_a_storage_lives_as_long_as_any_view_of_it() -> None:
@@ -175,3 +193,13 @@ def test_points_can_be_asked_in_any_order() -> None:
 def test_an_unknown_exit_is_refused() -> None:
     with pytest.raises(ValueError, match="'outputs' or 'all'"):
         passes.liveness(traced(_chain, X), "some")  # type: ignore[arg-type]  # on purpose
+
+
+def test_who_uses_a_value_and_what_is_live_at_exit() -> None:
+    program = traced(lambda x: (x + 1, (x * 2).sum())[0], torch.rand(4))
+    liveness = passes.liveness(program)
+    x, add, mul = (value(program, name) for name in ("x", "add", "mul"))
+    assert [op.name for op in liveness.users[x]] == ["add", "mul"]
+    assert [op.name for op in liveness.users[mul]] == ["sum_1"]
+    assert [liveness.is_live_at_exit(found) for found in (x, add, mul)] == [False, True, False]
+    assert all(map(passes.liveness(program, "all").is_live_at_exit, (x, add, mul)))

@@ -15,7 +15,17 @@ from dataflow.laws import check_lattice
 from passes import UNKNOWN, Program
 from passes.alias import PointsTo
 from passes.program import AliasOf, Fresh, OneOf, Role, SameAs, Unknown
-from passes.storages import ANY, Allocations, Points, StorageSets, earlier, is_one, loops, numbers
+from passes.storages import (
+    ANY,
+    Allocations,
+    Points,
+    StorageSets,
+    _allocates,
+    earlier,
+    is_one,
+    loops,
+    numbers,
+)
 from passes.storages import points as as_fact
 from tests.passes.programs import classes, exported, traced
 
@@ -186,6 +196,19 @@ class TestAllocations:
         assert made.entry == {scale: scale, x: x}
         assert [made.nbytes(number) for number in (scale, x, mul, nonzero)] == [16, 64, 64, None]
         assert [made.role(n) for n in (scale, x, mul)] == [Role.PARAMETER, Role.INPUT, None]
+
+    def test_a_result_that_may_be_a_copy_may_have_a_storage_of_its_own(self) -> None:
+        """Wherever among the answers that stands."""
+        view, copy = AliasOf((0,)), Fresh(8)
+        assert _allocates(OneOf((copy, view))) == _allocates(OneOf((view, copy))) == copy
+        assert _allocates(OneOf((view, AliasOf((1,))))) is None
+        assert _allocates(SameAs(0)) is None
+
+    @pytest.mark.parametrize("name", ["allocated", "entry", "owner", "sizes", "most", "made"])
+    def test_what_follows_from_the_program_is_not_given(self, name: str) -> None:
+        given: dict[str, Any] = {name: {}}
+        with pytest.raises(TypeError, match=name):
+            Allocations(traced(lambda x: x + 1, X), **given)
 
     def test_the_op_behind_a_storage(self) -> None:
         made, scale, x, mul, _ = self._numbers()
