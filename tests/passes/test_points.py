@@ -14,13 +14,13 @@ from dataflow import Copy, CopyKind
 from dataflow.laws import check_lattice
 from passes import UNKNOWN, Program
 from passes.alias import PointsTo
+from passes.census import allocates
 from passes.program import AliasOf, Fresh, OneOf, Role, SameAs, Unknown
 from passes.storages import (
     ANY,
     Allocations,
     Points,
     StorageSets,
-    _allocates,
     earlier,
     is_one,
     loops,
@@ -200,9 +200,9 @@ class TestAllocations:
     def test_a_result_that_may_be_a_copy_may_have_a_storage_of_its_own(self) -> None:
         """Wherever among the answers that stands."""
         view, copy = AliasOf((0,)), Fresh(8)
-        assert _allocates(OneOf((copy, view))) == _allocates(OneOf((view, copy))) == copy
-        assert _allocates(OneOf((view, AliasOf((1,))))) is None
-        assert _allocates(SameAs(0)) is None
+        assert allocates(OneOf((copy, view))) == allocates(OneOf((view, copy))) == copy
+        assert allocates(OneOf((view, AliasOf((1,))))) is None
+        assert allocates(SameAs(0)) is None
 
     @pytest.mark.parametrize("name", ["allocated", "entry", "owner", "sizes", "most", "made"])
     def test_what_follows_from_the_program_is_not_given(self, name: str) -> None:
