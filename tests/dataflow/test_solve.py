@@ -833,6 +833,24 @@ def test_so_does_one_that_comes_with_the_question() -> None:
     assert "in the program:\n    a\n    b\n  > c\n    d" in caught.value.__notes__
 
 
+def test_by_default_control_may_go_every_way() -> None:
+    """Where an analysis asks the class it is made of, too."""
+
+    @frozen
+    class Asks(SparseForward[TextNode, int]):
+        lattice: Lattice[int] = Bits()
+
+        def transfer(self, node: TextNode, operands: Sequence[int]) -> Sequence[int]:
+            return [1] * len(node.results)
+
+        def takes(self, node: TextNode, way: int, operands: Sequence[int]) -> bool:
+            return super().takes(node, way, operands)
+
+    graph = parse("a = read\ntest a -> left, right\nleft: b = 1 -> exit\nright: c = 2")
+    results = solve(Asks(), graph)
+    assert all(map(results.reached, "abc"))
+
+
 def test_a_class_is_no_analysis() -> None:
     with pytest.raises(TypeError, match=r"not its class: write FailsAtC\(\.\.\.\)"):
         solve(FailsAtC, parse("a"))  # type: ignore[call-overload]  # on purpose

@@ -14,7 +14,7 @@ import passes
 from passes import UNKNOWN
 from passes.alias import Aliases
 from passes.program import Fresh, Origin
-from passes.storages import Allocations, earlier
+from passes.storages import ANY, Allocations, earlier
 from tests.passes.programs import classes, exported, ids, traced, value
 
 X = torch.rand(4, 4)
@@ -506,6 +506,7 @@ def test_nothing_must_be_what_stands_for_many_allocations() -> None:
     assert aliases.may_alias(x, add)
     assert not aliases.must_alias(x, add)
     assert aliases.uncertain == (x, add)
+    assert Aliases(program, Allocations(program), [ANY, add.index]).uncertain == (x,)
     assert passes.aliases(program).uncertain == ()
 
 
