@@ -41,6 +41,7 @@ from passes.frontends.fakes import Undeciding, World, tensors_in
 from passes.frontends.large import truly_large
 from passes.frontends.layouts import laid_out
 from passes.frontends.nodes import CANNOT_RUN
+from passes.frontends.outs import called
 from passes.frontends.undecided import SYMBOLS
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -182,7 +183,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             args, kwargs = _mapped(self.fake, (args, kwargs))
         try:
             name = func._schema.name.rpartition("::")[2]
-            result = truly_large(name, args, laid_out(func, args, func(*args, **kwargs)))
+            result = truly_large(name, args, laid_out(func, args, called(func, args, kwargs)[0]))
         except CANNOT_RUN as error:
             if func is not torch.ops.aten._local_scalar_dense.default:
                 raise CaptureError(
