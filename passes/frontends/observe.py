@@ -19,7 +19,7 @@ import torch
 from attrs import define, field
 from torch._guards import active_fake_mode
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import disable_fake_tensor_cache
+from torch._subclasses.fake_tensor import FakeTensor, disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.fakes import (
@@ -36,6 +36,7 @@ from passes.frontends.schema import (
     COPIES_IN_TRUTH,
     OVERWRITERS,
     RETURNS_IF_EMPTY,
+    RETURNS_SELF,
     signature,
 )
 from passes.frontends.views import UNANNOTATED
@@ -115,6 +116,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]
         elif about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
+        elif about.name in RETURNS_SELF and isinstance(args[0], FakeTensor):
+            result = args[0]
         else:
             result = truly_large(about.name, args, result)
         # Some kernels give a resized `out=` the strides of their operands, and fakes do not.
