@@ -80,7 +80,7 @@ class _Dense(Analysis[N, V]):
             value = values[0]
             node = -1
             try:
-                for node in blocks[block] if step > 0 else reversed(blocks[block]):
+                for node in blocks[block] if step == 1 else reversed(blocks[block]):
                     value = transfer(nodes[node], value)
             except Exception as error:
                 error.add_note(f"while analysing {nodes[node]}")
@@ -133,7 +133,7 @@ class _Dense(Analysis[N, V]):
         ways = flow.ways
         found: list[list[tuple[N, int] | None]] = [[] for _ in flow.blocks]
         for (source, target), way in zip(flow.edges, ways, strict=True):
-            found[source if step > 0 else target].append(way)
+            found[source if step == 1 else target].append(way)
         return found
 
 
@@ -197,7 +197,7 @@ class GenKill(_Dense[N, V]):
             if known[block] is not blocks[block]:  # an edited block is another list
                 line = known[block] = blocks[block]
                 gen = kill = nothing
-                for node in line if step > 0 else reversed(line):
+                for node in line if step == 1 else reversed(line):
                     more, fewer = effect(nodes[node])
                     gen = replace(gen, fewer, more)
                     kill = join(kill, fewer)
@@ -226,8 +226,7 @@ def endless(flow: Flow[N], before: Sequence[Sequence[int]]) -> list[int]:
         return []
     found = {s for s, target in flow.edges if target <= s and not leads_out[s]}
     leads_on = {source for source, _ in flow.edges}
-    nowhere = [b for b in range(len(flow.blocks)) if not leads_out[b] and b not in leads_on]
-    return [*found, *nowhere]
+    return [*found, *(block for block in range(len(flow.blocks)) if block not in leads_on)]
 
 
 class _Sparse(Analysis[N, V]):

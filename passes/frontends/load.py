@@ -29,6 +29,7 @@ from passes.errors import CaptureError
 from passes.frontends.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.declaring import DeclaredWalk, RecordedWorld
+from passes.frontends.devices import device_for, is_recorded_on_meta
 from passes.frontends.dimensions import symbolic_sizes
 from passes.frontends.dynamic import dynamic_of
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
@@ -138,7 +139,7 @@ def _from_exported(
     examples = iter(given if given is not None else [])
     sharing = FROM_EXAMPLES if given is not None else ASSUMED_APART
 
-    on_meta = any(map(_is_recorded_on_meta, placeholders))
+    on_meta = any(map(is_recorded_on_meta, placeholders))
     device = None if on_meta else device_for(given or (), exported.state_dict.values())
     world = way.world(device)
     inputs: list[tuple[Role, str, object]] = []
@@ -287,7 +288,7 @@ def from_graph(
     check_tensors(module_tensors(module).items())
     for node, value in zip(placeholders, given, strict=True):
         check_tensors(tensors_inside(node.name, value))
-    on_meta = any(map(_is_recorded_on_meta, placeholders))
+    on_meta = any(map(is_recorded_on_meta, placeholders))
     world = way.world(None if on_meta else device_for(given, module_tensors(module).values()))
     inputs = [
         (*(told_by_aot(node, told) or told_by_dynamo(node)), _fake_input(node, value, world))
@@ -363,22 +364,6 @@ def _recorded(node: fx.Node) -> object:
         f"the graph does not say what its input {node.name} is like: give example inputs, "
         "passes.load(graph_module, x, ...)"
     )
-
-
-def _is_recorded_on_meta(node: fx.Node) -> bool:
-    """Whether a graph was captured with this input on the meta device; it then may make tensors
-    there itself."""
-    recorded = node.meta.get("val", node.meta.get("example_value"))
-    return isinstance(recorded, torch.Tensor) and recorded.is_meta
-
-
-def device_for(inputs: Sequence[object], state: object) -> torch.device | None:
-    """Where to put meta inputs: with the model's parameters, or on the CPU."""
-    leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
-    if not any(leaf.is_meta for leaf in leaves):
-        return None
-    tensors = [t for t in state if isinstance(t, torch.Tensor)]  # type: ignore[attr-defined]  # iterable
-    return tensors[0].device if tensors else torch.device("cpu")
 
 
 def _from_module(

@@ -19,7 +19,7 @@ import torch
 from attrs import define, field
 from torch._guards import active_fake_mode
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import disable_fake_tensor_cache
+from torch._subclasses.fake_tensor import FakeTensor, disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.fakes import (
@@ -31,11 +31,13 @@ from passes.frontends.fakes import (
 )
 from passes.frontends.large import truly_large
 from passes.frontends.layouts import laid_out
+from passes.frontends.outs import called
 from passes.frontends.precision import precise
 from passes.frontends.schema import (
     COPIES_IN_TRUTH,
     OVERWRITERS,
     RETURNS_IF_EMPTY,
+    RETURNS_SELF,
     signature,
 )
 from passes.frontends.views import UNANNOTATED
@@ -108,18 +110,21 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         forgotten = about.outputs or about.name in UNANNOTATED or nothing
         before = [(t, t.shape) for name in about.outputs for t in tensors_in(kwargs.get(name))]
         with _uncached() if forgotten else nullcontext():
-            result = precise(func, args, laid_out(func, args, func(*args, **kwargs)))
+            result, unlaid = called(func, args, kwargs)
+            result = precise(func, args, laid_out(func, args, result))
         if about.name in RETURNS_IF_EMPTY and known_int(args[0].numel()) == 0:
             rest = result[1:] if isinstance(result, tuple) else ()
             result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]
         elif about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
+        elif about.name in RETURNS_SELF and isinstance(args[0], FakeTensor):
+            result = args[0]
         else:
             result = truly_large(about.name, args, result)
         # Some kernels give a resized `out=` the strides of their operands, and fakes do not.
         resized = [t for t, shape in before if t.shape != shape and t.dim() > 1]
         doubtful = resized and not all(t.is_contiguous() for t in tensors_in(args))
-        self.calls.append(Call(func, args, kwargs, result, resized if doubtful else ()))
+        self.calls.append(Call(func, args, kwargs, result, resized if doubtful else unlaid))
         if not about.quiet:
             self.loud = True
         return result

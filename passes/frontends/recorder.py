@@ -42,6 +42,7 @@ from passes.frontends.fakes import World, known_int, tensors_in
 from passes.frontends.large import truly_large
 from passes.frontends.layouts import laid_out
 from passes.frontends.nodes import CANNOT_RUN
+from passes.frontends.outs import called
 from passes.frontends.precision import precise
 from passes.frontends.undecided import SYMBOLS, is_undecided
 
@@ -184,7 +185,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         try:
             name = func._schema.name.rpartition("::")[2]
             with self.world.calling(func):
-                result = laid_out(func, args, func(*args, **kwargs))
+                result = laid_out(func, args, called(func, args, kwargs)[0])
             result = truly_large(name, args, precise(func, args, result))
         except CANNOT_RUN as error:
             raise CaptureError(

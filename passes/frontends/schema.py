@@ -55,6 +55,9 @@ COPIES_IN_TRUTH = frozenset(
 RETURNS_IF_EMPTY = frozenset("native_dropout channel_shuffle native_channel_shuffle".split())
 """Operators among these whose real kernel returns its argument after all if that is empty."""
 
+RETURNS_SELF = frozenset(("lift", "lift_fresh"))
+"""Operators that return their argument, the object itself, where fakes return another."""
+
 MOVES_STORAGE = frozenset("set_ set_data resize_ resize_as_ _resize_output_".split())
 """Operators after which a tensor may have another storage, or a storage another size."""
 

@@ -30,14 +30,15 @@ from passes.census import Census
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
 from passes.frontends.capture import data_decides, first_line, sealed, user_place
+from passes.frontends.devices import device_for
 from passes.frontends.dynamic_inputs import Asked, recorded
 from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
 from passes.frontends.held import Held, Sources
-from passes.frontends.load import FROM_EXAMPLES, device_for
+from passes.frontends.load import FROM_EXAMPLES
 from passes.frontends.reach import module_tensors
 from passes.frontends.recorder import Recorder
-from passes.frontends.unsupported import check_tensors
+from passes.frontends.unsupported import check_hooks, check_tensors
 from passes.frontends.whole import program_of
 from passes.program import Program, Role
 from passes.symbolic.dynamic import Dynamic
@@ -118,8 +119,8 @@ def load_training_step(
     wanted = Wanted(model, loss, optimizer, inputs, keywords, targets, zero_grad, which)
     roots = wanted.roots.values()
     tensors = [tensor for root in roots for tensor in module_tensors(root).values()]
-    _refuse_hooks(wanted.roots)
     for prefix, root in wanted.roots.items():
+        check_hooks(prefix, root)
         check_tensors((prefix + name, tensor) for name, tensor in module_tensors(root).items())
     device = device or device_for((inputs, keywords, targets), tensors)
     found = held.of_caller(model, inputs, keywords, targets, held.itself)
@@ -324,17 +325,6 @@ def _prepare(
 def _has_stepped(optimizer: Optimizer) -> bool:
     """Whether it has state that only a step makes; some optimizers begin with some."""
     return any(float(kept.get("step", 1)) > 0 for kept in optimizer.state.values())
-
-
-def _refuse_hooks(roots: Mapping[str, nn.Module]) -> None:
-    for prefix, root in roots.items():
-        for name, parameter in root.named_parameters():
-            if parameter._post_accumulate_grad_hooks:
-                raise CaptureError(
-                    f"parameter {prefix}{name} has hooks for when its gradient is there, which "
-                    "know the real tensor, and a step is captured on copies. Remove them, and do "
-                    "their work in a hook of the optimizer (register_step_pre_hook)"
-                )
 
 
 _ORDER = (Role.PARAMETER, Role.BUFFER, Role.CONSTANT, Role.GRADIENT, Role.STATE, Role.INPUT)

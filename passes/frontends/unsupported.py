@@ -25,6 +25,17 @@ def check_tensors(named: Iterable[tuple[str, torch.Tensor]]) -> None:
             raise CaptureError(f"{name} is {reason}")
 
 
+def check_hooks(prefix: str, root: nn.Module) -> None:
+    """Raise `CaptureError` for the first parameter of a module with hooks that know it."""
+    for name, parameter in root.named_parameters():
+        if parameter._post_accumulate_grad_hooks:
+            raise CaptureError(
+                f"parameter {prefix}{name} has hooks for when its gradient is there, which "
+                "know the real tensor, and a step is captured on copies. Remove them, and do "
+                "their work in a hook of the optimizer (register_step_pre_hook)"
+            )
+
+
 def why_unsupported(tensor: torch.Tensor) -> str | None:
     """What a tensor is and what to give instead, if it cannot be followed."""
     if is_lazy(tensor):

@@ -35,11 +35,19 @@ def grown_under(base: Any) -> tuple[Any, Any]:
     return view, base.resize_(8, 8)
 
 
+def lifted_and_set(a: Any, b: Any) -> Any:
+    """Another name of a tensor that is given another storage."""
+    lifted = aten.lift.default(a)
+    a.set_(b)
+    return lifted.add_(1), b
+
+
 PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "set": lambda x, y: then(x + 1, lambda a: a.set_(y * 2), lambda a: a.add_(1)),
     "set_and_use_both": lambda x, y: then(
         y * 2, lambda b: aten.set_.source_Tensor(x + 1, b).add_(1), lambda b: b + 1
     ),
+    "set_under_another_name": lambda x, y: lifted_and_set(x + 1, y * 2),
     "grow": lambda x, y: then(x + 1, lambda a: a.resize_(8, 8), lambda a: a.zero_().sum()),
     "shrink": lambda x, y: then(x + 1, lambda a: a.resize_(2, 2), lambda a: a + 1),
     "grow_under_a_view": lambda x, y: grown_under(x + 1)[0].sin_(),
