@@ -143,4 +143,8 @@ def _with_out(call: Call) -> Call:
         out = tensors[given:]
         return call.function(*tensors[:given], out=out[0] if single else tuple(out))
 
-    return evolve(call, variant="out", function=function, tensors=(*call.tensors, *outs))
+    filling = evolve(call, variant="out", function=function, tensors=(*call.tensors, *outs))
+    for part, out, found in zip(parts, outs, tree_leaves(filling.run()), strict=True):
+        if torch.equal(found, out) and not torch.equal(found, part):
+            raise TypeError("torch leaves `out` as it was")
+    return filling

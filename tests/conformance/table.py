@@ -25,7 +25,8 @@ and the version counters of the same graph executed.
 - *disagrees*: calls where the two ways give different certain answers.
 
 Not counted are calls that the capture itself refuses, and calls with tensors that have no single
-storage, such as sparse ones.
+storage, such as sparse ones.  Left out are calls with an `out=` that torch leaves as it was
+(`fft.ihfft2` and `fft.ihfftn` along one dimension).
 """
 
 
