@@ -90,6 +90,8 @@ def wasted(program: Program, run: Run) -> Iterator[str]:
     """Ops at which more bytes are claimed alive than there are."""
     if any(op.effects.resizes or op.renames for op in program.ops):
         return  # a storage is claimed as large as it ever gets, and until `set_` is done
+    if passes.aliases(program).uncertain:
+        return  # what may be new memory is claimed
     memory = passes.memory(program)
     for op in program.ops:
         if memory.at(op) > run.alive[op.name]:
