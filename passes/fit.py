@@ -44,7 +44,6 @@ class Fit:
         """
         nbytes = parse_budget(budget)
         unknown = [storage.name for storage in memory.unsized]
-        unknown += [e.name for e in memory.program.entry.values if e.nbytes is None]
         if unknown:
             more = f" and {len(unknown) - TOLD} more" if len(unknown) > TOLD else ""
             raise BudgetError(

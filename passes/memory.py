@@ -10,7 +10,7 @@ Temporaries inside one op are not counted.  Where the run decides which storage 
 (a branch, a loop), `uncertain.py` counts the most it can be.  So do storages whose size the
 data decides, `bounded`, where the op says how large they can get: the result of `nonzero` is
 as if no element were zero.  Where nothing says so they count as 0 bytes, and are listed in
-`unsized`.
+`unsized`; so are inputs that are not strided, such as sparse ones.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Memory:
         if uncertain:
             undecided += uncertain.unsized
             timeline = [known + uncertain.at(i) for i, known in enumerate(timeline)]
+        undecided += [n for n in made.owner if made.nbytes(n) is None]  # sparse, say
         storages = [made.storage(number) for number in undecided]
         return cls(
             program,

@@ -125,7 +125,7 @@ def memory(result: Memory) -> Iterator[str]:
     if result.unsized:
         names = ", ".join(storage.name for storage in result.unsized[:5])
         count = len(result.unsized)
-        yield f"warning: {count} storages count as 0 bytes, though only a run decides: {names}"
+        yield f"warning: {count} storages count as 0 bytes, since their size is not known: {names}"
 
 
 def fit(result: Fit) -> Iterator[str]:

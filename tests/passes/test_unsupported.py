@@ -171,6 +171,10 @@ class TestSparse:
         with pytest.raises(CaptureError, match="a sparse tensor and one of its parts"):
             traced(lambda s, v: (v.add_(1), s), rows, rows.values())
 
+    def test_the_bytes_of_a_sparse_input_are_not_known(self) -> None:
+        program = traced(lambda s, v: s.to_dense() + v, X.to_sparse(), X)
+        assert [storage.name for storage in passes.memory(program).unsized] == ["s"]
+
     def test_one_sparse_tensor_twice_and_two_of_them(self) -> None:
         one, other = X.to_sparse(), X.to_sparse()
         assert len(traced(lambda s, t: s + t, one, one).assumed) == 1
