@@ -89,10 +89,22 @@ def _view(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
 _SUM, _MAX = 0, 2
 _SUMMED_AT_ONCE = (torch.float32, torch.float16, torch.bfloat16)
 
+
+def _nan_to_num(tensor: Tensor, *limits: float | None, **named: float | None) -> Tensor | None:
+    """Torch's asks which numbers are infinite, and cannot ask that of complex ones."""
+    return torch.empty_like(tensor) if tensor.is_complex() else None
+
+
+def _nan_to_num_(tensor: Tensor, *limits: float | None, **named: float | None) -> Tensor | None:
+    return tensor if tensor.is_complex() else None
+
+
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     torch.ops.aten.view.default: _view,
     torch.ops.aten._unsafe_view.default: _view,
+    torch.ops.aten.nan_to_num.default: _nan_to_num,
+    torch.ops.aten.nan_to_num_.default: _nan_to_num_,
     torch.ops.aten._embedding_bag.default: _embedding_bag,
     torch.ops.aten._embedding_bag_forward_only.default: partial(_embedding_bag, forward_only=True),
 }

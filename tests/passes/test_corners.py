@@ -244,3 +244,11 @@ class TestTheUsersProcess:
         graph.output(graph.call_function(uses, (graph.placeholder("x"),)))
         with pytest.raises(CaptureError, match="a tensor from outside the graph"):
             passes.load(fx.GraphModule(nn.Module(), graph), X)
+
+
+def test_nan_to_num_of_complex_numbers_which_its_fake_kernel_refuses() -> None:
+    program = traced(lambda x: x.nan_to_num().nan_to_num_().real, torch.complex(X, X))
+    kinds = [str(op.results[0].type) for op in program.ops if op.results and op.node]
+    assert kinds[1:3] == ["complex64[4, 6]", "complex64[4, 6]"], kinds
+    assert _written(program) == {"nan_to_num"}
+    assert traced(lambda x: x.nan_to_num_(0.0), X.clone()).ops[1].effects.writes == {0}
