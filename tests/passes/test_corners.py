@@ -246,6 +246,14 @@ class TestTheUsersProcess:
             passes.load(fx.GraphModule(nn.Module(), graph), X)
 
 
+@pytest.mark.parametrize("out", [torch.empty(2, 4), torch.empty(4)], ids=["expanded", "alike"])
+def test_normal_around_a_tensor_fills_what_it_is_given(out: Tensor) -> None:
+    program = traced(lambda x, y: torch.normal(x, 1.0, out=y), torch.zeros(4), out)
+    found = program.op("normal").results[0].type
+    assert found is not None
+    assert found.shape == torch.normal(torch.zeros(4), 1.0, out=out).shape
+
+
 def test_nan_to_num_of_complex_numbers_which_its_fake_kernel_refuses() -> None:
     program = traced(lambda x: x.nan_to_num().nan_to_num_().real, torch.complex(X, X))
     kinds = [str(op.results[0].type) for op in program.ops if op.results and op.node]
