@@ -20,8 +20,8 @@ from passes.frontends.schema import signature
 _KEEPS_SHAPE = frozenset(("arange", "range", "linspace", "logspace"))
 """Operators that fill an `out=` of the right number of elements, whatever its shape is."""
 
-_FILLS = frozenset((torch.ops.aten.normal.Tensor_float_out,))
-"""Operators that fill an `out=` of any shape that their operands can be expanded to."""
+_BROADCASTS = frozenset((torch.ops.aten.normal.Tensor_float_out,))
+"""Operators that broadcast their operand with what is given as `out=`."""
 
 _LEAVES_EMPTY = frozenset("native_batch_norm _native_batch_norm_legit".split())
 """Operators that do not touch the `out=` for a result that would be empty."""
@@ -45,9 +45,11 @@ def called(
     doubtful = []
     for tensor, (shape, stride), other in zip(given, before, wanted, strict=False):
         keeps = about.name in _KEEPS_SHAPE and tensor.numel() == shape.numel()
-        if keeps or func in _FILLS or (tensor.shape == shape and tensor.stride() != stride):
+        if func in _BROADCASTS:
+            tensor.resize_(torch.broadcast_shapes(args[0].shape, shape))
+        if keeps or (tensor.shape == shape and tensor.stride() != stride):
             tensor.as_strided_(shape, stride)  # no kernel changes what fits
-        elif other is not None and other.shape != shape:
+        elif other is not None and other.shape != shape and func not in _BROADCASTS:
             if about.name in _LEAVES_EMPTY and not other.numel():
                 continue
             if tensor.shape != other.shape:

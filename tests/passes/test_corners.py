@@ -246,12 +246,15 @@ class TestTheUsersProcess:
             passes.load(fx.GraphModule(nn.Module(), graph), X)
 
 
-@pytest.mark.parametrize("out", [torch.empty(2, 4), torch.empty(4)], ids=["expanded", "alike"])
-def test_normal_around_a_tensor_fills_what_it_is_given(out: Tensor) -> None:
-    program = traced(lambda x, y: torch.normal(x, 1.0, out=y), torch.zeros(4), out)
+@pytest.mark.parametrize("mean", [(4,), (2, 4)], ids=str)
+@pytest.mark.parametrize("out", [(2, 4), (4,)], ids=str)
+def test_normal_broadcasts_its_mean_with_what_it_is_given(
+    mean: tuple[int, ...], out: tuple[int, ...]
+) -> None:
+    program = traced(lambda x, y: torch.normal(x, 1.0, out=y), torch.zeros(mean), torch.empty(out))
     found = program.op("normal").results[0].type
     assert found is not None
-    assert found.shape == torch.normal(torch.zeros(4), 1.0, out=out).shape
+    assert found.shape == torch.normal(torch.zeros(mean), 1.0, out=torch.empty(out)).shape
 
 
 def test_nan_to_num_of_complex_numbers_which_its_fake_kernel_refuses() -> None:
