@@ -46,7 +46,7 @@ def called(
     for tensor, (shape, stride), other in zip(given, before, wanted, strict=False):
         keeps = about.name in _KEEPS_SHAPE and tensor.numel() == shape.numel()
         if func in _BROADCASTS:
-            tensor.resize_(torch.broadcast_shapes(args[0].shape, shape))
+            tensor.resize_(torch.broadcast_shapes(args[0].shape, shape))  # type: ignore[no-untyped-call]  # torch's own
         if keeps or (tensor.shape == shape and tensor.stride() != stride):
             tensor.as_strided_(shape, stride)  # no kernel changes what fits
         elif other is not None and other.shape != shape and func not in _BROADCASTS:
