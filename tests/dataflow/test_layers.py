@@ -2,8 +2,9 @@
 
 dataflow          the standard library and attrs; hypothesis only where laws.py asks for it
 passes.program    dataflow
+passes.census     the program: what its ops say by themselves
 passes.symbolic   its sizes, bounds and dynamic: what a program with symbols is made of
-passes.frontends  the program, and torch
+passes.frontends  the program and its census, and torch
 passes.*          the analyses: everything below, but no frontend while being imported
 passes.report     everything below
 passes.cli        everything; only `python -m passes` knows of it
@@ -67,7 +68,13 @@ def breaches(source: str, module: str, is_package: bool = False) -> list[str]:
             good = other.within("dataflow", "attrs", *sys.stdlib_module_names)
             good |= module == "dataflow.laws" and other.late and other.within("hypothesis")
         elif me.within("passes.frontends"):
-            ours = ("passes.program", "passes.errors", "passes.frontends", *SYMBOLS)
+            ours = (
+                "passes.program",
+                "passes.census",
+                "passes.errors",
+                "passes.frontends",
+                *SYMBOLS,
+            )
             good = not other.within("passes") or other.within(*ours) or other.module == "passes"
         else:
             good = other.late or not other.within("torch", "transformers")
