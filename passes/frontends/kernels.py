@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch._prims_common import infer_size
+from torch._prims_common import infer_size, make_contiguous_strides_for
 from torch._subclasses.fake_impls import _compute_stride
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -78,8 +78,10 @@ def _embedding_bag(
 def _view(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
     """Torch's gives dimensions of size 1 other strides, and these decide whether an image of
     a batch of one has its channels last."""
-    numbers = (*shape, *tensor.shape, *tensor.stride())
-    if 1 not in numbers or not all(type(number) is int for number in numbers):
+    numbers = (*shape, *tensor.shape)
+    if 1 not in numbers or not all(type(n) is int for n in (*numbers, *tensor.stride())):
+        return None
+    if tensor.stride() == make_contiguous_strides_for(tensor.shape):  # it is as torch's
         return None
     sizes = infer_size(tuple(shape), tensor.numel())
     strides = _compute_stride(tensor.shape, tensor.stride(), sizes)
