@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch._prims_common import infer_size, make_contiguous_strides_for
 from torch._subclasses.fake_impls import _compute_stride
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -19,13 +18,15 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
 
     # Any: the signature is torch's.
     def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result: Any = None
         kernel = KERNELS.get(func)
         if kernel is not None:
             with self:
                 result = kernel(*args, **(kwargs or {}))
             if result is not None:
                 return result
-        return super().dispatch(func, types, args, kwargs)
+        result = super().dispatch(func, types, args, kwargs)
+        return _viewed(self, result, *args) if func in _VIEWS else result
 
 
 def _grouped_mm(
@@ -75,18 +76,20 @@ def _embedding_bag(
     )
 
 
-def _view(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
+def _viewed(mode: FakeMode, result: Tensor, tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """Torch's gives dimensions of size 1 other strides, and these decide whether an image of
     a batch of one has its channels last."""
-    numbers = (*shape, *tensor.shape)
+    numbers = (*result.shape, *tensor.shape)
     if 1 not in numbers or not all(type(n) is int for n in (*numbers, *tensor.stride())):
-        return None
-    if tensor.stride() == make_contiguous_strides_for(tensor.shape):  # it is as torch's
-        return None
-    sizes = infer_size(tuple(shape), tensor.numel())
-    strides = _compute_stride(tensor.shape, tensor.stride(), sizes)
-    return None if strides is None else tensor.as_strided(sizes, strides)
+        return result
+    strides = _compute_stride(tensor.shape, tensor.stride(), tuple(result.shape))
+    if strides is None or tuple(strides) == result.stride():
+        return result
+    with mode:
+        return tensor.as_strided(result.shape, strides)
 
+
+_VIEWS = frozenset((torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default))
 
 _SUM, _MAX = 0, 2
 _SUMMED_AT_ONCE = (torch.float32, torch.float16, torch.bfloat16)
@@ -103,8 +106,6 @@ def _nan_to_num_(tensor: Tensor, *limits: float | None, **named: float | None) -
 
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
-    torch.ops.aten.view.default: _view,
-    torch.ops.aten._unsafe_view.default: _view,
     torch.ops.aten.nan_to_num.default: _nan_to_num,
     torch.ops.aten.nan_to_num_.default: _nan_to_num_,
     torch.ops.aten._embedding_bag.default: _embedding_bag,
