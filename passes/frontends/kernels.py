@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,15 +18,14 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
 
     # Any: the signature is torch's.
     def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result: Any = None
         kernel = KERNELS.get(func)
         if kernel is not None:
             with self:
-                result = kernel(*args, **(kwargs or {}))
-            if result is not None:
-                return result
-        result = super().dispatch(func, types, args, kwargs)
-        return _viewed(self, result, *args) if func in _VIEWS else result
+                own = kernel(*args, **(kwargs or {}))
+            if own is not None:
+                return own
+        result: Any = super().dispatch(func, types, args, kwargs)
+        return _viewed(self, result, args[0]) if func in _VIEWS else result
 
 
 def _grouped_mm(
@@ -76,7 +75,7 @@ def _embedding_bag(
     )
 
 
-def _viewed(mode: FakeMode, result: Tensor, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+def _viewed(mode: FakeMode, result: Tensor, tensor: Tensor) -> Tensor:
     """Torch's gives dimensions of size 1 other strides, and these decide whether an image of
     a batch of one has its channels last."""
     numbers = (*result.shape, *tensor.shape)

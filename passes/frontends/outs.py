@@ -47,9 +47,10 @@ def called(
         keeps = about.name in _KEEPS_SHAPE and tensor.numel() == shape.numel()
         if func in _BROADCASTS:
             tensor.resize_(torch.broadcast_shapes(args[0].shape, shape))  # type: ignore[no-untyped-call]  # torch's own
+            other = None  # it has the operand's shape, whatever is given
         if keeps or (tensor.shape == shape and tensor.stride() != stride):
             tensor.as_strided_(shape, stride)  # no kernel changes what fits
-        elif other is not None and other.shape != shape and func not in _BROADCASTS:
+        elif other is not None and other.shape != shape:
             if about.name in _LEAVES_EMPTY and not other.numel():
                 continue
             if tensor.shape != other.shape:
