@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch._prims_common import infer_size
 from torch._subclasses.fake_impls import _compute_stride
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -24,8 +26,10 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
                 own = kernel(*args, **(kwargs or {}))
             if own is not None:
                 return own
-        result: Any = super().dispatch(func, types, args, kwargs)
-        return _viewed(self, result, args[0]) if func in _VIEWS else result
+        strided = _strided(*args) if func in _VIEWS else None
+        if strided is not None:
+            func, args = torch.ops.aten.as_strided.default, strided
+        return super().dispatch(func, types, args, kwargs)
 
 
 def _grouped_mm(
@@ -75,17 +79,22 @@ def _embedding_bag(
     )
 
 
-def _viewed(mode: FakeMode, result: Tensor, tensor: Tensor) -> Tensor:
-    """Torch's gives dimensions of size 1 other strides, and these decide whether an image of
-    a batch of one has its channels last."""
-    numbers = (*result.shape, *tensor.shape)
-    if 1 not in numbers or not all(type(n) is int for n in (*numbers, *tensor.stride())):
-        return result
-    strides = _compute_stride(tensor.shape, tensor.stride(), tuple(result.shape))
-    if strides is None or tuple(strides) == result.stride():
-        return result
-    with mode:
-        return tensor.as_strided(result.shape, strides)
+def _strided(tensor: Tensor, size: list[int]) -> tuple[object, ...] | None:
+    """The arguments of `as_strided` for a view; none if torch's own view will do.
+
+    Torch's gives dimensions of size 1 other strides, and these decide whether an image of a
+    batch of one has its channels last.
+    """
+    numbers = (*size, *tensor.shape)
+    if 1 not in numbers and -1 not in numbers:
+        return None
+    if not all(type(n) is int for n in (*numbers, *tensor.stride())):
+        return None
+    shape = infer_size(size, tensor.numel()) if -1 in size else size
+    if prod(shape) != tensor.numel():
+        return None
+    strides = _compute_stride(tensor.shape, tensor.stride(), shape)
+    return None if strides is None else (tensor, shape, strides)
 
 
 _VIEWS = frozenset((torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default))

@@ -39,7 +39,7 @@ def dtype_in_truth(
     `given` are those of the arguments by position, None for what is no tensor.
     """
     rule = PRECISION.get(name, {}).get(number)
-    known = [dtype for dtype in given if dtype is not None]
+    known = {dtype for dtype in given if dtype is not None}
     if rule is None or not known:
         return None
     return given[1] if rule == "second" else reduce(torch.promote_types, known)
@@ -48,8 +48,10 @@ def dtype_in_truth(
 # Any: arguments and the result of an operator.
 def precise(operator: OpOverload, args: Sequence[Any], result: Any) -> Any:
     """The result of an operator on fakes, in the precision of the real one."""
+    if not isinstance(result, tuple):
+        return result
     name = operator._schema.name.rpartition("::")[2]
-    if name not in PRECISION or not isinstance(result, tuple):
+    if name not in PRECISION:
         return result
     given = [arg.dtype if isinstance(arg, torch.Tensor) else None for arg in args]
     return tuple(_of(part, dtype_in_truth(name, n, given)) for n, part in enumerate(result))
