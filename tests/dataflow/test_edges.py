@@ -374,6 +374,40 @@ def test_a_way_that_is_never_taken_contributes_nothing() -> None:
         results.of("y")
 
 
+def test_a_way_may_be_decided_by_several_operands() -> None:
+    @frozen
+    class Comparing(Constants):
+        def takes(self, node: TextNode, way: int, operands: Sequence[Any]) -> bool:
+            return node.word != "equal" or (way == 0) == (operands[0] == operands[1])
+
+    graph = parse(
+        """
+               one = 1
+               uno = 1
+               two = 2
+               equal one uno  -> yes, no
+        yes:   equal one two  -> never, always
+        no:    write one      -> exit
+        never: write two      -> exit
+        always: write uno
+        """
+    )
+    results = solve(Comparing(), graph)
+    verify(results)
+    ran = {label: results.runs(graph.node(label)) for label in ("yes", "no", "never", "always")}
+    assert ran == {"yes": True, "no": False, "never": False, "always": True}
+
+
+def test_what_is_told_of_blocks_and_values_has_their_names() -> None:
+    seen: list[tuple[str, list[str]]] = []
+    solve(
+        Conditional(),
+        parse("one = 1\ntest one -> 3, 4\nwrite one -> exit\nwrite one"),
+        observer=lambda step: seen.append((step.constraint, [grown[0] for grown in step.grew])),
+    )
+    assert seen[:2] == [("one = 1", ["one"]), ("the end of block 0", ["block 1"])]
+
+
 def test_what_a_way_that_is_never_taken_would_give_is_not_joined() -> None:
     """Though the value it would give is known from elsewhere."""
     graph = parse(

@@ -173,6 +173,17 @@ def test_a_block_is_named_by_its_nodes_the_first_and_last_of_many() -> None:
     assert names == ["[a; b; c]", "[d; ...; g]", "[h]"]
 
 
+def test_a_transfer_that_returns_nothing_is_named_with_its_block() -> None:
+    class Forgets(Forward[TextNode, int]):
+        lattice: Lattice[int] = Chain()
+
+        def transfer(self, node: TextNode, value: int) -> int:
+            return None  # type: ignore[return-value]  # the mistake
+
+    with pytest.raises(TypeError, match="transfer returned None in the block of b"):
+        solve(Forgets(), parse("a\nb -> exit"))
+
+
 def test_the_observer_sees_every_evaluation_and_what_grew() -> None:
     """A round that brings nothing is a step, too."""
     seen: list[tuple[str, list[Fact], list[tuple[str, Fact, Fact]]]] = []
