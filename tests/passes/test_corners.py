@@ -300,3 +300,13 @@ def test_state_that_data_fills_is_refused() -> None:
     graph = fx.GraphModule(model, tracer.trace(model))
     with pytest.raises(CaptureError, match=r"gives found, .* size that only the run knows"):
         passes.load(graph, X)
+
+
+def test_a_module_that_compares_tensors() -> None:
+    class Compares(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.where((x == 0) | (x > 1) | (x != x), x, -x).view(-1)
+
+    program = passes.load(_calls(Compares()), X)
+    assert not program.assumed
+    assert str(program.op("inner").effects.results[0]) == "fresh"
