@@ -9,17 +9,26 @@ unobserved   fakes cannot run it: what its schema declares
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from attrs import evolve
 from torch import fx
 from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
 from passes.frontends.choices import choice_of, is_alike
 from passes.frontends.declared import anything, result_count
-from passes.frontends.env import MISSING, Bound, leaf_names, leaves_of
+from passes.frontends.env import (
+    MISSING,
+    Bound,
+    comes_from_outside,
+    holders,
+    leaf_names,
+    leaves_of,
+    rename,
+)
 from passes.frontends.fakes import has_storage, known_int, nbytes_of, storage_of, tensors_in
 from passes.frontends.nodes import operator_of, target_name
 from passes.frontends.schema import MOVES_STORAGE
@@ -144,5 +153,37 @@ def unobserved(
     values = walk.book.leaves("/".join((*path, node.name)), leaves)
     types = [value.type for value in values]
     effects = effects_of(node, called, env, walk.book, operands, types)
-    op = walk.make(node, path, OpKind.CALL, tuple(operands), values, effects)
+    renames = tuple(_resized(walk, node, path, env, operands, effects))
+    after = tuple(AliasOf((position,)) for position, _ in renames)
+    effects = evolve(effects, results=(*effects.results, *after))
+    op = walk.make(node, path, OpKind.CALL, tuple(operands), values, effects, renames)
     return op, Bound(result, values)
+
+
+def _resized(
+    walk: Walk,
+    node: fx.Node,
+    path: tuple[str, ...],
+    env: dict[fx.Node, Bound],
+    operands: Sequence[Value],
+    effects: Effects,
+) -> Iterator[tuple[int, Value]]:
+    """New values for tensors that were given as `out=`, and now have a size that only the run
+    knows: `(operand position, value)`."""
+    for position, _ in effects.resizes:
+        old = operands[position]
+        tensor = walk.book.fakes.get(old.index)
+        if tensor is None:
+            continue
+        if any(n.op == "get_attr" for n in holders(env, tensor)) or (
+            path and comes_from_outside(tensor, env)
+        ):
+            raise CaptureError(
+                f"node {node.name} ({target_name(node)}) gives {old.name}, which is there before "
+                "this graph, a size that only the run knows, so its later uses cannot be followed. "
+                "Give a new tensor as `out=`, or none"
+            )
+        walk.missing = True
+        new = walk.book.value(f"{old.name}@{node.name}", None)
+        rename(env, tensor, new, MISSING)
+        yield position, new

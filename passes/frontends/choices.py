@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 
 from passes.frontends.fakes import storage_of, tensors_in
@@ -29,7 +29,9 @@ def is_choice(name: str) -> bool:
     if name in UNANNOTATED:
         return True
     packet = getattr(torch.ops.aten, name, None)
-    overloads = [getattr(packet, overload) for overload in packet.overloads()] if packet else []
+    if not isinstance(packet, OpOverloadPacket):  # `==` is a method of every object
+        return False
+    overloads = [getattr(packet, overload) for overload in packet.overloads()]
     return name not in ALWAYS_VIEWS and any(overload.is_view for overload in overloads)
 
 

@@ -8,27 +8,24 @@ op may do anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from functools import cache
 from math import prod
 
 import torch
 from attrs import evolve, frozen
-from torch import fx
 from torch._ops import OpOverload
 
-from passes.frontends.env import Env
-from passes.frontends.fakes import known_int
+from passes.frontends.operands import Arguments, Operand, is_opaque, operands_in
 from passes.frontends.precision import PRECISION, dtype_in_truth
-from passes.frontends.reach import PLAIN
 from passes.frontends.schema import (
     BEGINS_AS_ARGUMENT,
     CLONES_STORAGE,
     ONE_MORE_IN_TRUTH,
     OVERWRITERS,
+    PARTS_OF_ONE,
     REDUCES_IN_PLACE,
-    UNKNOWN_ARGUMENT,
     signature,
 )
 from passes.frontends.views import (
@@ -51,33 +48,10 @@ from passes.program import (
     OneOf,
     Origin,
     ResultEffect,
+    SameAs,
     TensorType,
     Unknown,
-    Value,
 )
-
-
-@frozen
-class Operand:
-    """A tensor among the arguments: which operand it is, and what is known of it.
-
-    `nbytes` is the size of its storage.  Operands with equal `storage` share theirs,
-    operands with unequal ones do not; None is not known.
-    """
-
-    position: int
-    type: TensorType | None = None
-    nbytes: int | None = None
-    storage: object = None
-
-    def at(self, position: int) -> Operand:
-        """The same tensor as another operand."""
-        return Operand(position, self.type, self.nbytes, self.storage)
-
-
-Arguments = Mapping[str, object]
-"""Arguments by the schema's names: plain values, `Operand`s, lists of them, and
-`UNKNOWN_ARGUMENT`."""
 
 
 def anything(operands: int, sizes: Sequence[int | None]) -> Effects:
@@ -114,8 +88,7 @@ def declared(
     written = [operand for name in names for operand in operands_in(everything.get(name))]
     overwrites = frozenset(_overwritten(operator, everything))
     effects = tuple(
-        _result(operator, number, len(results), found, everything)
-        for number, found in enumerate(results)
+        _result(operator, number, results, everything) for number, found in enumerate(results)
     )
     undecided = any(isinstance(effect, OneOf) for effect in effects)
     return Effects(
@@ -126,46 +99,6 @@ def declared(
         origin=Origin.DECLARED if undecided else Origin.SCHEMA,
         resizes=tuple(_resized(operator, everything, results)),
     )
-
-
-def operands_in(argument: object) -> Iterator[Operand]:
-    """The operands in an argument, or in all of them."""
-    if isinstance(argument, Operand):
-        yield argument
-    elif isinstance(argument, (list, tuple)):
-        for part in argument:
-            yield from operands_in(part)
-    elif isinstance(argument, dict):
-        for part in argument.values():
-            yield from operands_in(part)
-
-
-def argument_of(argument: object, env: Env, operand: Callable[[Value], Operand]) -> object:
-    """An argument of a node as `declared` takes it."""
-    if isinstance(argument, fx.Node):
-        bound = env[argument]
-        if not bound.values:
-            return _plain(bound.result)
-        found = [operand(value) for value in bound.values]
-        return found[0] if len(found) == 1 else found
-    if isinstance(argument, (list, tuple)):
-        return [argument_of(part, env, operand) for part in argument]
-    return argument
-
-
-def _plain(result: object) -> object:
-    """A computed argument, where it is known before the run."""
-    if isinstance(result, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-        hint = known_int(result)
-        return UNKNOWN_ARGUMENT if hint is None else hint
-    return result if isinstance(result, PLAIN) else UNKNOWN_ARGUMENT
-
-
-def is_opaque(tensor: TensorType | None) -> bool:
-    """Sparse and quantized tensors have storages that no type shows."""
-    if tensor is None:
-        return False
-    return len(tensor.stride) != len(tensor.shape) or tensor.dtype[:1] == "q"
 
 
 # -- results ---------------------------------------------------------------------------
@@ -210,8 +143,8 @@ class Plain(Enum):
 
 
 _SIZES_IN_TRUTH = (
-    CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT | ONE_MORE_IN_TRUTH.keys()
-    | PRECISION.keys()
+    CLONES_STORAGE.keys() | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT | ONE_MORE_IN_TRUTH.keys()
+    | PARTS_OF_ONE | PRECISION.keys()
 )  # fmt: skip
 
 
@@ -253,15 +186,23 @@ def _first(count: int) -> frozenset[int]:
 
 
 def _result(
-    operator: OpOverload, number: int, count: int, found: TensorType | None, arguments: Arguments
+    operator: OpOverload,
+    number: int,
+    results: Sequence[TensorType | None],
+    arguments: Arguments,
 ) -> ResultEffect:
+    found = results[number]
     if not operator._schema.returns:
         return Fresh(fresh_bytes(found))
     sources = _sources(operator, number)
+    if signature(operator).name in PARTS_OF_ONE:
+        sizes = [None if part is None else _dense_bytes(part) for part in results]
+        whole = [size for size in sizes if size is not None]
+        return SameAs(0) if number else Fresh(sum(whole) if len(whole) == len(sizes) else None)
     if sources is None:
         return _fresh(operator, number, found, arguments)
     operands = [o for name in sources.arguments for o in operands_in(arguments.get(name))]
-    if len(sources.arguments) == 1 and len(operands) == count:
+    if len(sources.arguments) == 1 and len(operands) == len(results):
         operands = [operands[number]]  # a list of tensors, each for one result
     if not operands:
         return _fresh(operator, number, found, arguments)
@@ -281,9 +222,11 @@ def _fresh(
     about = signature(operator)
     nbytes = fresh_bytes(found)
     first = next(operands_in(arguments), None)
-    if about.name in CLONES_STORAGE and first is not None:
-        if not (first.type and repeats(first.type)):
-            nbytes = first.nbytes
+    if about.name in CLONES_STORAGE:
+        sources = list(operands_in(arguments[CLONES_STORAGE[about.name]]))
+        source = sources[number if len(sources) > 1 else 0]
+        if not (source.type and repeats(source.type)):
+            nbytes = _bytes_behind(source, found)
     elif about.name in REDUCES_IN_PLACE and found is not None and not found.shape:
         unreduced = _unreduced(found, list(operands_in(arguments))[:2])
         nbytes = None if unreduced is None else max(unreduced, itemsize(found.dtype))
@@ -309,6 +252,16 @@ def _precise(
     if dtype is None or found.device != "cpu":
         return found
     return evolve(found, dtype=str(dtype).removeprefix("torch."))
+
+
+def _bytes_behind(source: Operand, found: TensorType | None) -> int | None:
+    """Bytes of a copy of a storage, once for each time that the result has its elements."""
+    if source.type is None or found is None or source.nbytes is None:
+        return None
+    size, own = _dense_bytes(source.type), _dense_bytes(found)
+    if size is None or own is None:
+        return None
+    return source.nbytes * own // size if size else own
 
 
 def _dense_bytes(tensor: TensorType) -> int | None:
@@ -359,6 +312,9 @@ def _resized(
     outputs = tuple(argument.name for argument in operator._schema.arguments if argument.is_out)
     names = outputs or (about.arguments[:1] if about.moves else ())
     targets = [operand for name in names for operand in operands_in(arguments.get(name))]
+    if about.name == "resize_storage_bytes_":
+        wanted = arguments["new_size"]
+        yield targets[0].position, wanted if isinstance(wanted, int) else None
     if len(targets) != len(results):
         return
     for operand, found in zip(targets, results, strict=True):

@@ -18,21 +18,13 @@ from torch import fx, nn
 from torch._ops import OpOverload
 
 from passes.errors import CaptureError
-from passes.frontends.declared import (
-    Operand,
-    anything,
-    argument_of,
-    declared,
-    declared_plain,
-    is_opaque,
-    plain,
-    result_count,
-)
+from passes.frontends.declared import anything, declared, declared_plain, plain, result_count
 from passes.frontends.env import Bound, Made, leaf_names
 from passes.frontends.fakes import World, has_storage, tensors_in, type_of
 from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
 from passes.frontends.nodes import target_name
+from passes.frontends.operands import Operand, argument_of, is_opaque
 from passes.frontends.schema import signature
 from passes.frontends.views import fresh_bytes, is_contiguous
 from passes.program import (

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from attrs import define
 from torch import fx
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.program import ResultEffect, Value
 
@@ -85,23 +85,30 @@ def leaf_names(name: str, count: int) -> Sequence[str]:
     return [name] if count == 1 else [f"{name}[{number}]" for number in range(count)]
 
 
-def rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value) -> None:
-    """From here on, whoever uses this tensor object reads the new value."""
-    for node, known in env.items():
-        leaves = leaves_of(known.result)
-        if any(leaf is tensor for leaf in leaves):
-            values = [
-                new if leaf is tensor else value
-                for leaf, value in zip(leaves, known.values, strict=True)
-            ]
-            env[node] = Bound(known.result, tuple(values))
+def holders(env: Env, tensor: torch.Tensor) -> list[fx.Node]:
+    """The nodes that came to this tensor object, alone or among others."""
+    return [
+        node
+        for node, known in env.items()
+        if any(leaf is tensor for leaf in leaves_of(known.result))
+    ]
+
+
+def rename(env: dict[fx.Node, Bound], tensor: torch.Tensor, new: Value, now: object = None) -> None:
+    """From here on, whoever uses this tensor object reads the new value, and `now` instead of the
+    tensor if that is given."""
+    for node in holders(env, tensor):
+        known = env[node]
+        values = [
+            new if leaf is tensor else value
+            for leaf, value in zip(leaves_of(known.result), known.values, strict=True)
+        ]
+        result = known.result
+        if now is not None:
+            result = tree_map(lambda leaf: now if leaf is tensor else leaf, result)
+        env[node] = Bound(result, tuple(values))
 
 
 def comes_from_outside(tensor: torch.Tensor, env: Env) -> bool:
     """Whether a sub-graph was handed this tensor object, or has it as an attribute."""
-    return any(
-        leaf is tensor
-        for node, known in env.items()
-        if node.op in ("placeholder", "get_attr")
-        for leaf in leaves_of(known.result)
-    )
+    return any(node.op in ("placeholder", "get_attr") for node in holders(env, tensor))

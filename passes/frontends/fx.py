@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from attrs import define, field
 from torch import fx, nn
-from torch._C import DispatchKey
 from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_leaves
 
 from passes.errors import CaptureError
 from passes.frontends import assumed
+from passes.frontends.around import PRINT, kernel_of
 from passes.frontends.bodies import Regions
 from passes.frontends.book import Book
 from passes.frontends.choices import Answer, Choices, depends_on_sizes, hides
@@ -62,7 +62,7 @@ from passes.frontends.nodes import (
 )
 from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
 from passes.frontends.reach import module_tensors
-from passes.frontends.regions import EAGER, builder_of
+from passes.frontends.regions import builder_of
 from passes.frontends.undecided import unlay
 from passes.program import (
     AliasOf,
@@ -231,7 +231,11 @@ class Walk:
                     node, path, OpKind.CALL, tuple(operands), regions.values, effects, (), regions
                 )
                 return op, Bound(regions.result, regions.values)
-            if target.__name__ not in EAGER:
+            if target is PRINT:
+                effects = Effects(reads=frozenset(range(len(operands))))
+                op = self.make(node, path, OpKind.CALL, tuple(operands), (), effects)
+                return op, Bound(None, ())
+            if kernel_of(target) is None:
                 return assumed.unobserved(self, node, path, env, operands)
 
         if target is LOST_ASSIGNMENT:
@@ -271,7 +275,7 @@ class Walk:
             name = str(target)
             run = lambda self_, *args, **kwargs: getattr(self_, name)(*args, **kwargs)  # noqa: E731
         elif isinstance(target, HigherOrderOperator):
-            run = target.py_kernels.get(DispatchKey.CompositeExplicitAutograd, target)
+            run = kernel_of(target) or target
         else:
             run = target  # type: ignore[assignment]  # call_function: it is callable
 

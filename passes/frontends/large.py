@@ -15,7 +15,7 @@ from passes.frontends.schema import (
 )
 from passes.frontends.views import repeats
 
-_LARGER_IN_TRUTH = CLONES_STORAGE | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT
+_LARGER_IN_TRUTH = CLONES_STORAGE.keys() | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT
 
 
 def truly_large(name: str, args: Sequence[object], result: object) -> object:
@@ -23,11 +23,13 @@ def truly_large(name: str, args: Sequence[object], result: object) -> object:
     gives it."""
     if name not in _LARGER_IN_TRUTH:
         return result
+    if name in CLONES_STORAGE:
+        sources = tensors_in(args[1 if CLONES_STORAGE[name] == "other" else 0])
+        results = map(_as_behind, tensors_in(result), sources)
+        return next(results) if isinstance(result, torch.Tensor) else list(results)
     first = args[0]
     if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
         return result
-    if name in CLONES_STORAGE:
-        return result if repeats(type_of(first)) else _grown(result, storage_bytes(first))
     if name in BEGINS_AS_ARGUMENT:
         return _grown(result, first.numel() * first.element_size())
     if result.dim() == 0:
@@ -35,6 +37,15 @@ def truly_large(name: str, args: Sequence[object], result: object) -> object:
         size = prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]  # torch's own
         return _grown(result, size * result.element_size())
     return result
+
+
+def _as_behind(result: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """A fake result with the elements behind a source, for each time that it has the source's."""
+    nbytes = storage_bytes(source)
+    if nbytes is None or repeats(type_of(source)):
+        return result
+    own, other = known_int(result.numel()), known_int(source.numel())
+    return _grown(result, nbytes * own // other if own and other and own != other else nbytes)
 
 
 def _grown(tensor: torch.Tensor, nbytes: int | torch.SymInt | None) -> torch.Tensor:

@@ -36,6 +36,7 @@ from passes.frontends.precision import precise
 from passes.frontends.schema import (
     COPIES_IN_TRUTH,
     OVERWRITERS,
+    PARTS_OF_ONE,
     RETURNS_IF_EMPTY,
     RETURNS_SELF,
     signature,
@@ -117,6 +118,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]
         elif about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
+        elif about.name in PARTS_OF_ONE:
+            result = _as_parts(result)
         elif about.name in RETURNS_SELF and isinstance(args[0], FakeTensor):
             result = args[0]
         else:
@@ -150,6 +153,15 @@ def _as_copies(result: object, args: Sequence[object]) -> object:
     if isinstance(result, tuple):
         return tuple(_as_copies(part, args) for part in result)
     return result
+
+
+def _as_parts(results: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """Results as parts of one storage, one after the other; as they are where they are that."""
+    if len({storage_of(part) for part in results}) == 1:
+        return results
+    whole = torch.cat([part.reshape(-1) for part in results])
+    parts = torch.split(whole, [part.numel() for part in results])
+    return [one.view(part.shape) for one, part in zip(parts, results, strict=True)]
 
 
 def hidden_state(calls: Sequence[Call]) -> list[torch.Tensor]:

@@ -4,9 +4,11 @@ One function per kind of operator walks its bodies and states its flow once; eve
 analysis, forward and backward, follows from that.  What the run does:
 
     wrapper      body(operands) -> results: autocast, set_grad_enabled, checkpoint, ...
+    function     the forward body of an autograd function, which returns what it saves too
     cond         one of two bodies, on the same operands; the results are the branch's
                  own, so a branch that returns a view of an operand returns an alias
     loops        see `loops`
+    attention    see `flex`
 
 What the run decides, it decides here: which branch, how often.  Where two branches
 return other numbers or sizes, later ops get unknown ones (`undecided`).
@@ -20,17 +22,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch._higher_order_ops.flex_attention import sdpa_dense
 from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
-from passes.frontends.bodies import Builder, Entered, Regions, body_of, enter, exits, keep_layouts
-from passes.frontends.env import MISSING, Bound, Env, Made, bound, leaves_of
-from passes.frontends.fakes import World, nbytes_of, storage_of, tensors_in
+from passes.frontends.around import kernel_of
+from passes.frontends.bodies import Builder, Regions, body_of, enter, exits, keep_layouts
+from passes.frontends.env import MISSING, Env, Made, bound, leaves_of
+from passes.frontends.fakes import World
+from passes.frontends.flex import flex_attention
 from passes.frontends.loops import map_, scan, while_loop
 from passes.frontends.undecided import Join, recorded, stand_in
-from passes.program import AliasOf, Fresh, RegionFlow, Unknown
+from passes.program import RegionFlow, Unknown
 
 if TYPE_CHECKING:
     from passes.frontends.fx import Walk
@@ -41,11 +44,13 @@ def wrapper(
     between: int = 0,
     surroundings: Callable[..., AbstractContextManager[object]] = nullcontext,
     packed: bool = False,
+    saves: bool = False,
 ) -> Builder:
     """An operator that runs one body once.
 
     Its arguments are: `before` ones, which go to `surroundings`, whose context the body
-    runs in; the body; `between` others; the operands, `packed` in one tuple or not.
+    runs in; the body; `between` others; the operands, `packed` in one tuple or not.  A body
+    that `saves` returns the result, and what it saves for a backward pass.
     """
 
     def build(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
@@ -57,9 +62,11 @@ def wrapper(
         arguments = [bound(operand, env) for operand in operands]
         with surroundings(*node.args[:before]):
             entered = enter(walk, "body", body, arguments, (*path, node.name))
-        result = entered.returned.result
+        result: Any = entered.returned.result
+        if saves:
+            result = result[0]
         values = walk.book.leaves("/".join((*path, node.name)), leaves_of(result))
-        copies = [*entered.copies, *exits(entered.returned.values, values)]
+        copies = [*entered.copies, *exits(entered.returned.values[: len(values)], values)]
         flow = RegionFlow(((None, 0), (0, None)), tuple(copies))
         return Regions((entered.region,), flow, result, values)
 
@@ -90,65 +97,6 @@ def cond(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
         copies += exits(side.returned.values, values)
     flow = RegionFlow(((None, 0), (None, 1), (0, None), (1, None)), tuple(copies))
     return Regions(tuple(side.region for side in sides), flow, result, values)
-
-
-def flex_attention(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
-    """`flex_attention(query, key, value, score, mask, scale, options, captured by either)`.
-
-    Its eager implementation is run, with bodies that are walked when it calls them: the mask,
-    then the score, on batches.
-    """
-    inner = (*path, node.name)
-    given = [bound(argument, env) for argument in node.args]
-    query, key, value, score, mask, *scale_and_options = given[:7]
-    captured = given[7:]
-    # Any: what an argument evaluates to is whatever the program computes.
-    call: Callable[..., Any] = sdpa_dense
-    entered: list[Entered] = []
-
-    def walked(name: str, body: object, bounds: Bound) -> Callable[..., object]:
-        assert isinstance(body, fx.GraphModule)
-        parts = list(bounds.result) if bounds.result else []  # type: ignore[call-overload]  # a tuple
-        values = iter(bounds.values)
-        known = [Bound(p, tuple(next(values) for _ in leaves_of(p))) for p in parts]
-
-        def run(*arguments: object) -> object:
-            own = [given_by_run(walk, a) for a in arguments[: len(arguments) - len(known)]]
-            entered.append(enter(walk, name, body, [*own, *known], inner))
-            return entered[-1].returned.result
-
-        return run
-
-    nothing = Bound((), ())
-    score_captured, mask_captured = (*captured, nothing, nothing)[:2]
-    assert isinstance(mask.result, tuple)
-    result = call(
-        query.result,
-        key.result,
-        value.result,
-        walked("score", score.result, score_captured),
-        (*mask.result[:-1], walked("mask", mask.result[-1], mask_captured)),
-        *[option.result for option in scale_and_options],
-        score_captured.result,
-        mask_captured.result,
-    )
-    values = walk.book.leaves("/".join(inner), leaves_of(result))
-    flow = RegionFlow(
-        ((None, 0), (0, 1), (1, None)),
-        tuple(copy for body in entered for copy in body.copies),
-        held=entered[0].returned.values,
-    )
-    fresh = tuple(Fresh(nbytes_of(leaf)) for leaf in tensors_in(result))
-    return Regions(tuple(body.region for body in entered), flow, result, values, fresh)
-
-
-def given_by_run(walk: Walk, tensor: object) -> Made:
-    """An input of a body that the operator's implementation makes, or handed out before."""
-    assert isinstance(tensor, torch.Tensor)
-    owner = walk.book.owners.get(storage_of(tensor))
-    if owner is None:
-        return Made(tensor, (Fresh(nbytes_of(tensor)),))
-    return Made(tensor, (AliasOf((0,)),), (owner,))
 
 
 def unlisted(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
@@ -191,16 +139,11 @@ def bodies_in(node: fx.Node, env: Env) -> list[fx.GraphModule]:
 
 
 def builder_of(target: HigherOrderOperator, node: fx.Node, env: Env) -> Builder | None:
-    """What walks the bodies of a node; None if it has none."""
+    """What walks the bodies of a node; None if it has none that run now."""
     if target.__name__ in REGION_OPERATORS:
         return REGION_OPERATORS[target.__name__]
-    return unlisted if bodies_in(node, env) else None
+    return unlisted if kernel_of(target) is None and bodies_in(node, env) else None
 
-
-EAGER = frozenset(
-    "auto_functionalized auto_functionalized_v2 with_effects out_dtype flat_apply".split()
-)
-"""Operators around another operator, whose eager implementation can be run and watched."""
 
 REGION_OPERATORS: Mapping[str, Builder] = {
     "cond": cond,
@@ -216,6 +159,7 @@ REGION_OPERATORS: Mapping[str, Builder] = {
     "wrap": wrapper(),
     "invoke_quant": wrapper(),
     "invoke_subgraph": wrapper(between=1),
+    "autograd_function_apply": wrapper(between=1, saves=True),
     "hints_wrapper": wrapper(packed=True),
     "strict_mode": wrapper(packed=True),
     "run_const_graph": wrapper(packed=True),

@@ -48,7 +48,9 @@ and not false, or never (''): fused optimizers unscale gradients in place and le
 counting of steps to their caller, noise is drawn in training."""
 
 COPIES_IN_TRUTH = frozenset(
-    "native_dropout channel_shuffle native_channel_shuffle _functional_assert_async".split()
+    "native_dropout channel_shuffle native_channel_shuffle _functional_assert_async "
+    "_functional_assert_scalar _functional_sym_constrain_range "
+    "_functional_sym_constrain_range_for_size".split()
 )
 """Operators whose fake kernel may return its argument where the real one copies."""
 
@@ -58,14 +60,23 @@ RETURNS_IF_EMPTY = frozenset("native_dropout channel_shuffle native_channel_shuf
 RETURNS_SELF = frozenset(("lift", "lift_fresh"))
 """Operators that return their argument, the object itself, where fakes return another."""
 
-MOVES_STORAGE = frozenset("set_ set_data resize_ resize_as_ _resize_output_".split())
+MOVES_STORAGE = frozenset(
+    "set_ set_data resize_ resize_as_ _resize_output_ resize_storage_bytes_".split()
+)
 """Operators after which a tensor may have another storage, or a storage another size."""
 
-CLONES_STORAGE = frozenset(
-    "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy".split()
-)
-"""Operators whose result is as large as the whole storage of their first argument, unless that
-shows elements again and again."""
+CLONES_STORAGE = {
+    **dict.fromkeys(
+        "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy".split(), "self"
+    ),
+    "_foreach_copy": "self",
+    "_new_zeros_with_same_feature_meta": "other",
+}
+"""Operators whose result is as large as the whole storage of an argument, this one, for each time
+that it has the argument's elements; unless that shows elements again and again."""
+
+PARTS_OF_ONE = frozenset(("nonzero_numpy", "_transform_bias_rescale_qkv"))
+"""Operators whose results are parts of one new storage."""
 
 REDUCES_IN_PLACE = frozenset(
     "mse_loss smooth_l1_loss soft_margin_loss binary_cross_entropy".split()

@@ -11,13 +11,9 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from passes.frontends.book import Book
-from passes.frontends.declared import (
-    Operand,
-    anything,
-    argument_of,
-    declared,
-)
+from passes.frontends.declared import anything, declared
 from passes.frontends.env import MISSING, Env, evaluated, leaf_values
+from passes.frontends.operands import Operand, argument_of
 from passes.frontends.resolve import operator_of
 from passes.frontends.schema import signature
 from passes.frontends.views import fresh_bytes

@@ -155,7 +155,8 @@ UNANNOTATED: Mapping[str, Condition] = {
     ),
     **dict.fromkeys(
         "flatten_dense_tensors unflatten_dense_tensors _remove_batch_dim cumprod_backward "
-        "to_dense_backward to_mkldnn_backward dequantize histogramdd".split(),
+        "to_dense_backward to_mkldnn_backward dequantize histogramdd "
+        "_convolution_double_backward".split(),
         perhaps,
     ),
     **dict.fromkeys(RETURNS_IF_EMPTY, empty),

@@ -62,6 +62,21 @@ def _norm(operator: Any, *more: object) -> Callable[..., Any]:
     return lambda x, w, b, m, v: operator(x, w, b, m, v, *more)
 
 
+def _qkv(x: Tensor, bias: Tensor) -> Any:
+    return aten._transform_bias_rescale_qkv.default(x, bias, 2)
+
+
+def _zeros(x: Tensor, other: Tensor, batch: int = 0) -> Any:
+    return aten._new_zeros_with_same_feature_meta.default(x, other, self_num_batch_dims=batch)
+
+
+def _resized(x: Tensor, nbytes: int) -> Tensor:
+    """What frees and allocates a shard's storage again."""
+    made = x + 1
+    torch.ops.inductor.resize_storage_bytes_.default(made, nbytes)
+    return x * 2
+
+
 def _normed(x: Tensor) -> Tensor:
     return torch.nn.functional.batch_norm(x, None, None, training=True)
 
@@ -246,6 +261,20 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
         lambda p, g, s, n: torch._fused_adagrad_([p], [g], [s], [n], **ADAGRAD),
         (X, Y, X + 1, STEP),
     ),
+    ("_foreach_copy", lambda x, y: aten._foreach_copy([x[1], x[:, 1:3]], [y[0], y[:, :2]]), (X, Y)),
+    ("_foreach_copy", lambda x, y: aten._foreach_copy([x.expand(4, 6)], [y]), (ROW, Y)),
+    (
+        "_functional_sym_constrain_range",
+        lambda x: aten._functional_sym_constrain_range.default(2, 1, None, x),
+        (X,),
+    ),
+    ("nonzero_numpy", lambda x: aten.nonzero_numpy.default(x), (X,)),
+    ("nonzero", lambda x: x.nonzero(as_tuple=True), (X,)),
+    ("_transform_bias_rescale_qkv", _qkv, (_x(2, 3, 12), _x(12))),
+    ("_new_zeros_with_same_feature_meta", lambda x, y: _zeros(x, y[1:, 2]), (ROW[:3], Y)),
+    ("_new_zeros_with_same_feature_meta", lambda x, y: _zeros(x, y[1], batch=1), (X, Y)),
+    ("resize_storage_bytes_", lambda x: _resized(x, 0), (X,)),
+    ("resize_storage_bytes_", lambda x: _resized(x, 200), (X,)),
     ("conformance::scale_", lambda x: scale_(x, 2.0), (X,)),
     ("conformance::scaled", lambda x: scaled(x, 2.0), (X,)),
     ("conformance::fill_both_", lambda x, a, b, c: fill_both_(x, [a, b], c), (X, Y, X + 1, Y + 1)),

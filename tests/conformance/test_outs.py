@@ -73,8 +73,16 @@ def _unlike(op: Any, inputs: Any, keywords: Any) -> Iterator[str]:
     for value, real in zip(
         program.op(node.name).results, [ran] if isinstance(ran, Tensor) else ran, strict=True
     ):
-        if value.type is None or not _fits(value.type, real):
+        known = value.type is not None and _fits(value.type, real)
+        if not known and (value.type is not None or not _data_decides(op)):
             yield f"{op.name}: {value.type} for {tuple(real.shape)} {real.stride()}"
+
+
+def _data_decides(op: Any) -> bool:
+    """Whether the shape of the result is known only to a run, as torch says of its operators."""
+    packet = getattr(torch.ops.aten, op.aten_name)
+    overloads = [getattr(packet, name) for name in packet.overloads()]
+    return any(torch.Tag.dynamic_output_shape in overload.tags for overload in overloads)
 
 
 def _fits(claim: TensorType, real: Tensor) -> bool:

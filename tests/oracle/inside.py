@@ -475,6 +475,11 @@ def _invoke(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -
     return run.body(args[0], args[2:], (*path, "body"), loops)
 
 
+def _function(run: _Inside, args: Any, path: tuple[str, ...], loops: Iterations) -> object:
+    result, _ = run.body(args[0], args[2:], (*path, "body"), loops)
+    return result
+
+
 _OPERATORS: Mapping[str, Callable[[_Inside, Any, tuple[str, ...], Iterations], object]] = {
     "cond": _cond,
     "while_loop": _while_loop,
@@ -489,5 +494,6 @@ _OPERATORS: Mapping[str, Callable[[_Inside, Any, tuple[str, ...], Iterations], o
     "wrap_with_set_grad_enabled": _grad_mode,
     "tag_activation_checkpoint": _checkpoint,
     "invoke_subgraph": _invoke,
+    "autograd_function_apply": _function,
 }
 """Any other operator is run as one node."""

@@ -404,7 +404,9 @@ def _layout(tensor: Tensor) -> Layout:
 
 
 def _bytes(storage: torch.UntypedStorage) -> Tensor:
-    return torch.empty(0, dtype=torch.uint8).set_(storage)
+    found = torch.empty(0, dtype=torch.uint8)
+    # Tangents of zero are tensors with a storage and no memory.
+    return found.set_(storage) if storage.data_ptr() else found
 
 
 # A weak reference keeps the address of a StorageImpl from being given out again.

@@ -234,7 +234,7 @@ def exported(function: Callable[..., object], *runs: Sequence[Any], grad: bool =
     return Case(program.graph_module, program, values, list(runs[0]))
 
 
-def compiled(function: Callable[..., object], *runs: Sequence[Any]) -> Case:
+def compiled(function: Callable[..., object], *runs: Sequence[Any], grad: bool = False) -> Case:
     """By Dynamo, as its backends see it."""
     graphs: list[GraphModule] = []
     values: list[list[Any]] = []
@@ -247,9 +247,9 @@ def compiled(function: Callable[..., object], *runs: Sequence[Any]) -> Case:
 
         return call
 
-    module = _Calls(function).requires_grad_(False)
+    module = _Calls(function).requires_grad_(grad)
     torch._dynamo.reset()
-    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+    with torch.set_grad_enabled(grad), warnings.catch_warnings(action="ignore"):
         run = torch.compile(module, backend=backend, fullgraph=True)
         for inputs in runs:
             run(*[x.clone() for x in inputs])
@@ -1220,6 +1220,55 @@ def test_the_peak_is_reached(name: str) -> None:
 @pytest.mark.parametrize("name", TIGHT)
 def test_all_bytes_claimed_are_held(name: str) -> None:
     check_exact_bytes(CASES[name]().truths)
+
+
+# ------------------------------------------------------------------------ functions with backwards
+
+
+class _Scaled(torch.autograd.Function):
+    """Saves what it makes on the way, and returns that it was given."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Any:
+        large = x.repeat(3, 1) @ y
+        ctx.save_for_backward(large)
+        return large[:4] * 2, x.t(), None
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (large,) = ctx.saved_tensors
+        return grads[0] + large[4:8] + grads[1].t(), None
+
+
+class _Doubled(torch.autograd.Function):
+    """Writes what it is given."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        x.mul_(2)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return grads[0] * 2
+
+
+def _functions(self: Any, x: Tensor, y: Tensor) -> Any:
+    a = self.linear(x)
+    b = self.linear(y) + 1
+    scaled, view, _ = _Scaled.apply(a, y)  # type: ignore[no-untyped-call]  # torch's own
+    doubled = _Doubled.apply(b)  # type: ignore[no-untyped-call]  # as above
+    return scaled.sin(), view + b, doubled
+
+
+def test_claims_hold_of_functions_with_a_backward() -> None:
+    case = compiled(_functions, [X, Y], grad=True)
+    called = {op.target for op in case.program.ops if op.regions}
+    assert called == {"autograd_function_apply"}
+    for check in (check_exact_storages, check_exact_peak, check_exact_bytes):
+        check(case.truths)
+    check_sound(case.truths[0])
 
 
 # ------------------------------------------------------- where the run decides numbers and shapes

@@ -55,7 +55,10 @@ def wrong(text: Text) -> list[str]:
         for capture, one in captured(text):
             try:
                 run = observe(one.graph_module, one.values)
-            except RuntimeError:  # a graph that is not the program, as of what was constant
+            except (
+                RuntimeError,
+                IndexError,
+            ):  # a graph that is not the program, as of what was constant
                 continue
             programs: dict[str, Program] = {}
             for way in WAYS[capture]:

@@ -263,3 +263,50 @@ def test_nan_to_num_of_complex_numbers_which_its_fake_kernel_refuses() -> None:
     assert kinds[1:3] == ["complex64[4, 6]", "complex64[4, 6]"], kinds
     assert _written(program) == {"nan_to_num"}
     assert traced(lambda x: x.nan_to_num_(0.0), X.clone()).ops[1].effects.writes == {0}
+
+
+def test_what_data_fills_has_an_unknown_size_under_all_its_names() -> None:
+    def fills(x: Tensor, out: Tensor) -> Any:
+        other = out.view(-1)
+        found = torch.masked_select(x, x > 0.5, out=out)
+        return out * 2, found + 1, other, out
+
+    program = traced(fills, X, torch.empty(0))
+    filled = program.op("masked_select")
+    found, again = filled.defines
+    assert found.type is again.type is None
+    assert [program.op(name).results[0].type for name in ("mul", "add")] == [None, None]
+    assert str(program.op("view").results[0].type) == "float32[0]"
+    aliases = passes.aliases(program)
+    assert {ids(aliases.storages(program.op(name))[0]).pop() for name in ("out", "view")} == {"out"}
+    assert [ids(found) for found in aliases.storages(filled)] == [{"out"}]
+    assert program.outputs[3] is again
+    assert {storage.name for storage in passes.memory(program).unsized} >= {"out", "mul", "add"}
+
+
+def test_state_that_data_fills_is_refused() -> None:
+    class Fills(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.found = nn.Buffer(torch.empty(0))
+
+        def forward(self, x: Tensor) -> Any:
+            torch.masked_select(x, x > 0.5, out=self.found)
+            return self.found * 2
+
+    tracer = fx.Tracer()
+    tracer.proxy_buffer_attributes = True
+    model = Fills()
+    graph = fx.GraphModule(model, tracer.trace(model))
+    with pytest.raises(CaptureError, match=r"gives found, .* size that only the run knows"):
+        passes.load(graph, X)
+
+
+def test_a_module_that_compares_tensors() -> None:
+    class Compares(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.where((x == 0) | (x > 1) | (x != x), x, -x).view(-1)
+
+    program = passes.load(_calls(Compares()), X)
+    assert not program.assumed
+    assert str(program.op("inner").effects.results[0]) == "fresh"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 import pytest
 import torch
+import torch._prims.rng_prims
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule
 from torch.library import custom_op
@@ -13,6 +15,7 @@ from torch.library import custom_op
 import passes
 from passes import UNKNOWN, CaptureError, Program
 from passes.program import Origin
+from tests.oracle.run import observe
 
 X = torch.arange(16.0).view(4, 4)
 
@@ -195,3 +198,59 @@ def test_a_branch_that_gives_a_tensor_another_shape_is_refused(
 def test_a_branch_that_only_writes_is_not() -> None:
     program = passes.load(branch("mul_", 2), torch.tensor(True), X)
     assert [c.id for c in passes.aliases(program).written_by(program.op("cond"))] == ["add"]
+
+
+def caught(function: Callable[..., object], *inputs: Tensor) -> list[Program]:
+    """The programs of a compiled run, with gradients."""
+    programs: list[Program] = []
+    torch._dynamo.reset()
+    torch.compile(function, backend=passes.compile_backend(programs.append))(*inputs)
+    torch._dynamo.reset()
+    return programs
+
+
+def test_a_hook_does_nothing_until_the_backward_pass() -> None:
+    def hooked(x: Tensor, y: Tensor) -> Tensor:
+        z = x @ y
+        z.register_hook(lambda gradient: gradient * 2)  # type: ignore[no-untyped-call]  # torch's own
+        return z.sin()
+
+    (program,) = caught(hooked, X.clone().requires_grad_(), X)
+    assert not program.assumed
+    (op,) = [op for op in program.ops if op.target == "register_hook"]
+    aliases = passes.aliases(program)
+    assert not op.regions
+    assert not aliases.written_by(op)
+    assert aliases.must_alias(op.results[0], program.op("z").results[0])
+
+
+def test_what_prints_gives_nothing_and_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    def prints(x: Tensor) -> Tensor:
+        y = x * 2
+        torch.ops.higher_order.print("y is {}", y)
+        return y.relu_()
+
+    exported_program = exported(prints, X)
+    programs = [passes.load(exported_program, effects=how) for how in ("observed", "declared")]
+    program = passes.load(exported_program.run_decompositions())
+    assert "y is" not in capsys.readouterr().out
+    for each in (*programs, program):
+        assert not each.assumed
+        (op,) = [op for op in each.ops if "print" in str(op.call)]
+        assert not op.effects.writes
+    assert [op.results for op in programs[0].ops if op.target == "print"] == [()]
+
+
+def test_random_state_is_a_tensor_of_its_own() -> None:
+    graph, operators = Graph(), torch.ops.higher_order
+    x = graph.placeholder("x")
+    dropped = (torch.ops.aten.native_dropout.default, x, 0.5, True)
+    saved = graph.call_function(operators.run_and_save_rng_state, dropped)
+    state = graph.call_function(operator.getitem, (saved, 0))
+    again = graph.call_function(operators.run_with_rng_state, (state, *dropped))
+    graph.output((graph.call_function(operator.getitem, (again, 0)),))
+    module = GraphModule({}, graph)
+    program = passes.load(module, X)
+    assert not program.assumed
+    memory, run = passes.memory(program), observe(module, [X])
+    assert {op.name: memory.at(op) for op in program.ops} == run.alive
