@@ -13,7 +13,7 @@ from attrs import define, evolve, field, frozen
 
 from passes.errors import ProgramError
 from passes.liveness import Liveness
-from passes.program import Op, Role
+from passes.program import Op, Program, Role
 from passes.storages import Storage
 from passes.symbolic.bounds import Box, Interval, extreme
 from passes.symbolic.dynamic import Condition, Dynamic, Facts
@@ -159,9 +159,10 @@ class Case:
 
 @define(eq=False)
 class Cases:
-    """The cases found so far."""
+    """The cases found so far, of a program that was loaded at some sizes."""
 
     dynamic: Dynamic
+    loaded: Program
     found: list[Case] = field(factory=list)
 
     def of(self, box: Box) -> Case | None:
@@ -197,7 +198,7 @@ class Cases:
         return next((case for case in self.found if case.facts.hold_in(box)), None)
 
     def _made(self, sizes: Mapping[str, int]) -> Case:
-        made = Case(self.dynamic.find(sizes))
+        made = Case(self.dynamic.find(sizes, self.loaded))
         if not made.facts.hold_in(point(sizes)):
             raise ProgramError(f"the facts that were found at {dict(sizes)} do not hold there")
         return made
