@@ -189,9 +189,9 @@ class Cases:
         for name, (low, high) in box.items():
             if low != high and sum(case.facts.pin(name) for case in self.found) > POINTS:
                 raise ProgramError(
-                    f"what is known holds for one size of {name} at a time, because an operator "
-                    "makes a number of it, as native recurrent layers do when they are trained: "
-                    "ask at single sizes"
+                    f"what is known holds for one size of {name} at a time, because the program "
+                    "makes a number of it, as a loop over it does, and a recurrent layer of the "
+                    f"length of what it reads: ask at single sizes, as in at({name}=8)"
                 )
 
     def _known(self, box: Box) -> Case | None:
