@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch._C import DispatchKey
@@ -22,7 +23,7 @@ ASKING = (torch.ops.aten.unsafe_chunk.default,)
 def sizes_asked_alone() -> Iterator[None]:
     """Has these operators' kernels in Python called, in all threads, from C++ too."""
     key = DispatchKey.CompositeImplicitAutograd
-    library = torch.library.Library("aten", "IMPL")
+    library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]  # torch's
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a kernel is replaced
