@@ -69,6 +69,8 @@ class SymbolicWorld(World):
         device: torch.device | None,
     ) -> None:
         super().__init__(device)
+        # With symbols, what torch keeps for the next like call costs more than a call.
+        self.mode.cache_enabled = not how.symbols
         env = self.mode.shape_env
         assert env is not None
         self._how = how
@@ -242,6 +244,7 @@ class _Beside(World):
 
     def __init__(self, world: SymbolicWorld) -> None:
         super().__init__(world.device, env=world.mode.shape_env)
+        self.mode.cache_enabled = world.mode.cache_enabled
         self.calling = world.calling  # type: ignore[method-assign]  # the same method
 
 
@@ -281,8 +284,7 @@ def dynamic_from(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
         assert isinstance(world, SymbolicWorld)
         return world.facts(program, walks[0])
 
-    def find(sizes: Mapping[str, int]) -> Facts:
-        numbers = walked(sizes, How(symbols=False))
+    def find(sizes: Mapping[str, int], loaded: Program) -> Facts:
         how = How()
         known: set[object] | None = None
         found: list[Facts] = []
@@ -293,7 +295,13 @@ def dynamic_from(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
                 found.append(walked(sizes, how))
             except CaptureError as error:
                 refused.append(error)
-        for facts in sorted(found, key=_equations):
+        found.sort(key=_equations)
+        if all(sizes[d.symbol.name] == d.symbol.example for d in dimensions):
+            for facts in found:
+                if _different(facts.program, loaded) is None:
+                    return facts
+        numbers = walked(sizes, How(symbols=False))
+        for facts in found:
             different = _different(facts.program, numbers.program)
             if different is None:
                 return facts

@@ -10,6 +10,7 @@ import torch
 from attrs import frozen
 
 from passes.errors import CaptureError
+from passes.frontends.composites import sizes_asked_alone
 from passes.frontends.dimensions import FARTHEST, Dimension
 from passes.frontends.dynamic import SymbolicWorld, dynamic_from
 from passes.frontends.fakes import World
@@ -44,7 +45,8 @@ def recorded(
         for one in inputs:
             one.enter(recording, analysed)
             one.enter(analysed, analysed)
-        return capture(recording, analysed, walk, None)
+        with sizes_asked_alone():
+            return capture(recording, analysed, walk, None)
 
     found = dynamic_from(dimensions, again) if dimensions else None
     analysed = World(device)

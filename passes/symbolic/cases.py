@@ -13,7 +13,7 @@ from attrs import define, evolve, field, frozen
 
 from passes.errors import ProgramError
 from passes.liveness import Liveness
-from passes.program import Op, Role
+from passes.program import Op, Program, Role
 from passes.storages import Storage
 from passes.symbolic.bounds import Box, Interval, extreme
 from passes.symbolic.dynamic import Condition, Dynamic, Facts
@@ -159,9 +159,10 @@ class Case:
 
 @define(eq=False)
 class Cases:
-    """The cases found so far."""
+    """The cases found so far, of a program that was loaded at some sizes."""
 
     dynamic: Dynamic
+    loaded: Program
     found: list[Case] = field(factory=list)
 
     def of(self, box: Box) -> Case | None:
@@ -188,16 +189,16 @@ class Cases:
         for name, (low, high) in box.items():
             if low != high and sum(case.facts.pin(name) for case in self.found) > POINTS:
                 raise ProgramError(
-                    f"what is known holds for one size of {name} at a time, because an operator "
-                    "makes a number of it, as native recurrent layers do when they are trained: "
-                    "ask at single sizes"
+                    f"what is known holds for one size of {name} at a time, because the program "
+                    "makes a number of it, as a loop over it does, and a recurrent layer of the "
+                    f"length of what it reads: ask at single sizes, as in at({name}=8)"
                 )
 
     def _known(self, box: Box) -> Case | None:
         return next((case for case in self.found if case.facts.hold_in(box)), None)
 
     def _made(self, sizes: Mapping[str, int]) -> Case:
-        made = Case(self.dynamic.find(sizes))
+        made = Case(self.dynamic.find(sizes, self.loaded))
         if not made.facts.hold_in(point(sizes)):
             raise ProgramError(f"the facts that were found at {dict(sizes)} do not hold there")
         return made

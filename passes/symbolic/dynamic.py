@@ -127,11 +127,12 @@ def _within(inner: tuple[int, int | None], outer: tuple[int, int | None]) -> boo
 class Dynamic:
     """The symbols of a program, and a way to facts: `find` walks the program with the given
     sizes as examples, so that the facts hold there and at all sizes that no condition
-    excludes.  Raises `CaptureError` where that is impossible.  `named` is the same with other
+    excludes, and compares it with the program as it was loaded, or else as it is at these
+    sizes.  Raises `CaptureError` where that is impossible.  `named` is the same with other
     names, given by the old ones."""
 
     symbols: tuple[Symbol, ...]
-    find: Callable[[Mapping[str, int]], Facts]
+    find: Callable[[Mapping[str, int], Program], Facts]
     named: Callable[[Mapping[str, str]], Dynamic]
 
     def symbol(self, name: str) -> Symbol:

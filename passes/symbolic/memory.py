@@ -63,7 +63,7 @@ class SymbolicMemory:
         ):
             raise ProgramError(f"names={names}: two dimensions would have one name")
         named = dynamic.named(new) if new else dynamic
-        return program.once((cls, *sorted(new.items())), lambda: cls(named, Cases(named)))
+        return program.once((cls, *sorted(new.items())), lambda: cls(named, Cases(named, program)))
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:

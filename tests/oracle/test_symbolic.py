@@ -142,6 +142,16 @@ class Attention(nn.Module):
         return result
 
 
+class Last(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.layer(x)[0][:, -1]
+        return result
+
+
 def encoder_step() -> nn.Module:
     return nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.1)
 
@@ -162,6 +172,20 @@ STEPS: dict[str, tuple[Callable[[], nn.Module], nn.Module, Any, Inputs, dict[str
         torch.optim.SGD,
         lambda batch, _: (torch.rand(batch, 3, 8, 8), torch.zeros(batch, dtype=torch.int64)),
         {"input": {0: "batch"}, "target": {0: "batch"}},
+    ),
+    "a recurrent layer by Adam": (
+        lambda: Last(nn.LSTM(4, 8, num_layers=2, batch_first=True, dropout=0.5)),
+        nn.MSELoss(),
+        torch.optim.Adam,
+        lambda batch, _: (torch.rand(batch, 4, 4), torch.rand(batch, 8)),
+        {"x": {0: "batch"}, "target": {0: "batch"}},
+    ),
+    "gated units in both directions by SGD": (
+        lambda: Last(nn.GRU(4, 4, batch_first=True, bidirectional=True)),
+        nn.MSELoss(),
+        torch.optim.SGD,
+        lambda batch, _: (torch.rand(batch, 3, 4), torch.rand(batch, 8)),
+        {"x": {0: "batch"}, "target": {0: "batch"}},
     ),
     "attention by AdamW": (
         Attention,
@@ -185,6 +209,8 @@ STEPS: dict[str, tuple[Callable[[], nn.Module], nn.Module, Any, Inputs, dict[str
     [
         ("a classifier by SGD", "set_to_none"),
         ("attention by AdamW", "never"),
+        ("a recurrent layer by Adam", "set_to_none"),
+        ("gated units in both directions by SGD", "never"),
         pytest.param("an encoder by Adam", "set_to_none", marks=pytest.mark.slow),
         pytest.param("an encoder by Adam", "never", marks=pytest.mark.slow),
     ],

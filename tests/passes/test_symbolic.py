@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 import passes
 from passes import CaptureError, ProgramError, Role
+from passes.frontends.composites import sizes_asked_alone
 from passes.symbolic.memory import SymbolicMemory
 
 BATCH = Dim("batch")
@@ -409,16 +410,27 @@ class TestInputsOfSteps:
         assert not found.conditions
         assert found.at(rows=9).nbytes == passes.memory(step(9)).peak_bytes
 
-    def test_a_layer_for_numbers_alone_says_so(self) -> None:
+    def test_a_loop_over_a_size_says_so(self) -> None:
         model = nn.GRU(4, 4)
         step = passes.load_training_step(
             model, lambda out: out[0].sum(), None, torch.rand(2, 3, 4),
-            dynamic={"input": {1: "batch"}},
+            dynamic={"input": {0: "length"}},
         )  # fmt: skip
         found = passes.symbolic_memory(step)
-        assert found.at(batch=5).nbytes > found.at(batch=3).nbytes
-        with pytest.raises(ProgramError, match="one size of batch at a time"):
-            found.largest("batch", budget="1 GiB")
+        assert found.at(length=5).nbytes > found.at(length=3).nbytes
+        with pytest.raises(ProgramError, match="one size of length at a time"):
+            found.largest("length", budget="1 GiB")
+
+    def test_kernels_are_torchs_again_afterwards(self) -> None:
+        def kernels() -> str:
+            table: str = torch._C._dispatch_dump_table("aten::unsafe_chunk")
+            return table
+
+        before = kernels()
+        with sizes_asked_alone():
+            assert kernels() != before
+            assert [len(part) for part in torch.unsafe_chunk(torch.rand(5), 3)] == [2, 2, 1]
+        assert kernels() == before
 
     BAD: Mapping[str, tuple[Any, str]] = {
         "no such input": ({"x": {0: "rows"}}, "no such input; there are input, target"),
