@@ -11,8 +11,9 @@
     together.py   analyses that need each other: the fields of one that solving fills in
     joint.py      several analyses as one system
     results.py    before, after, of
-    explain.py    why a fact holds
+    explain.py    why a fact holds, by the smallest of its derivations (derive, fewest, reason)
     equations.py  for that: what gives a fact at a place, with hearing, stand_ins and growth
+    premises.py   and what it must read for that
     draft.py      edit a graph
     update.py     and bring results up to date
     calls.py      functions that call each other, as one graph
@@ -42,7 +43,7 @@ from dataflow.checked import checked
 from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
 from dataflow.draft import Draft, Edit
 from dataflow.draw import Diff, diffs, dot, trace
-from dataflow.explain import Reason, why
+from dataflow.explain import why
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.lattices import (
@@ -61,6 +62,7 @@ from dataflow.laws import LawBroken, check_lattice, check_monotone, verify
 from dataflow.numeric import Congruence, Interval, Sign, Signs
 from dataflow.partition import Partition
 from dataflow.products import Product, Record, Reduced
+from dataflow.reason import Reason
 from dataflow.results import PointResults, Results, StaleError, UnreachedError, ValueResults
 from dataflow.solve import DidNotConverge, Observer, Step, TransferError, solve
 from dataflow.sound import Execution, Moment, check_sound, check_values

@@ -142,7 +142,7 @@ class PointResults(Results[N, V]):
     """A fact per program point."""
 
     _marks: dict[int, list[V | Unreached]] = field(factory=dict, init=False)
-    _stretch: tuple[int, int, list[V | Unreached]] | None = field(default=None, init=False)
+    _stretches: dict[int, tuple[int, list[V | Unreached]]] = field(factory=dict, init=False)
 
     def before(self, node: N) -> V:
         self.fresh()
@@ -181,12 +181,12 @@ class PointResults(Results[N, V]):
             nodes = self._in_direction(block, 0, length)
             self._marks[block] = list(islice(self._run(start, nodes), 0, None, stride))
         number, offset = divmod(position, stride)
-        if self._stretch is None or self._stretch[:2] != (block, number):
+        if block not in self._stretches or self._stretches[block][0] != number:
             nodes = self._in_direction(block, number * stride, min((number + 1) * stride, length))
             facts = list(self._run(self._marks[block][number], nodes))
-            self._stretch = (block, number, facts)
+            self._stretches[block] = (number, facts)
             self.sweep.told.clear()  # what transfers tell others is known
-        return self._stretch[2][offset]
+        return self._stretches[block][1][offset]
 
     def _in_direction(self, block: int, begin: int, end: int) -> Sequence[int]:
         """Nodes of a block from `begin` to `end`, as the analysis goes through it."""

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from dataflow import (
     BOTTOM,
     TOP,
-    Backward,
     Bottom,
     Dual,
     Flat,
@@ -35,19 +34,14 @@ from dataflow import (
     solve,
     why,
 )
-from tests.dataflow.test_together import CIRCLE, Doubtful, Numbers, Summary
+from dataflow.fewest import fewest
+from examples.analyses.constants import Constants
+from tests.dataflow import test_goldens
+from tests.dataflow.test_together import CIRCLE, Doubtful, Live, Numbers, Summary
 from tests.dataflow.test_update import Origins, random_program
 
 Names = frozenset[str]
 Constant = int | Bottom | Top
-
-
-@frozen
-class Live(Backward[TextNode, Names]):
-    lattice: Lattice[Names] = Powerset()
-
-    def transfer(self, node: TextNode, value: Names) -> Names:
-        return value - frozenset(node.results) | frozenset(node.operands)
 
 
 @frozen
@@ -58,22 +52,6 @@ class Tainted(Forward[TextNode, Names]):
         tainted = node.word == "read" or not value.isdisjoint(node.operands)
         others = value - frozenset(node.results)
         return others | frozenset(node.results) if tainted else others
-
-
-@frozen
-class Constants(SparseForward[TextNode, Constant]):
-    lattice: Lattice[Constant] = Flat[int]()
-
-    def transfer(self, node: TextNode, operands: Sequence[Constant]) -> Sequence[Constant]:
-        if node.word.isdigit():
-            return [int(node.word)]
-        numbers = [fact for fact in operands if isinstance(fact, int)]
-        if node.word == "add" and len(numbers) == len(operands):
-            return [sum(numbers)]
-        return [BOTTOM if BOTTOM in operands else TOP] * len(node.results)
-
-    def takes(self, node: TextNode, way: int, operands: Sequence[Constant]) -> bool:
-        return not isinstance(operands[0], int) or (way == 0) == bool(operands[0])
 
 
 def names(*found: str) -> Names:
@@ -125,6 +103,28 @@ def test_what_several_equations_give_together_is_told_apart() -> None:
         "- {a} after [a = read]: by [a = read], where it begins",
         "- {b} after [b = read]: by [b = read], where it begins",
     ]
+
+
+def test_what_a_node_does_not_need_is_not_told() -> None:
+    graph = parse("a = 1\nz = 9\nb = 2\ny = 7\nc = add a b\nwrite c")
+    reason = why(solve(test_goldens.Constants(), graph), graph.node("6"), {"c": 3})
+    assert str(reason).splitlines() == [
+        "{c: 3} before [write c]: by [c = add a b]",
+        "{a: 1, b: 2} before [c = add a b]: by [y = 7]",
+        "{a: 1, b: 2} before [y = 7]: by [b = 2]",
+        "{a: 1} before [b = 2]: by [z = 9]",
+        "{a: 1} before [z = 9]: by [a = 1], where it begins",
+    ]
+
+
+@given(st.lists(st.frozensets(st.integers(0, 20)), min_size=1))
+def test_of_the_fewest_none_can_be_left_out(sufficient: list[frozenset[int]]) -> None:
+    def enough(some: Sequence[int]) -> bool:
+        return any(one.issubset(some) for one in sufficient)
+
+    found = fewest(range(21), enough)
+    assert enough(found)
+    assert not any(enough([each for each in found if each != one]) for one in found)
 
 
 BRANCH = """
@@ -488,6 +488,47 @@ def test_long_explanations_are_told_in_full() -> None:
     reason = why(solve(Sums(), parse("\n".join(lines))), "a1500")
     assert reason.steps == 3_001
     assert len(str(reason).splitlines()) < 4 * reason.steps
+
+
+def loop_of(count: int) -> TextGraph:
+    """A loop in which each of many names is counted up."""
+    names_ = [f"x{number}" for number in range(count)]
+    return parse("\n".join([
+        *(f"{name} = read" for name in names_),
+        "head: test q -> body, done",
+        "body: nop", *(f"{name} = inc {name}" for name in names_), "go -> head",
+        "done: nop", *(f"write {name}" for name in names_),
+    ]))  # fmt: skip
+
+
+class Counting(Live):
+    """`Live`, which notes the nodes whose transfers are evaluated."""
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        evaluated.append(node)
+        return super().transfer(node, value)
+
+
+evaluated: list[TextNode] = []
+
+
+def test_all_of_a_large_fact_is_explained_for_a_few_evaluations_a_node() -> None:
+    graph = loop_of(300)
+    results = solve(Counting(), graph)
+    assert len(results.before(graph.node("head"))) == 301
+    evaluated.clear()
+    assert why(results, graph.node("head")).steps < 310
+    assert len(evaluated) < 4 * len(graph.flow.nodes)
+
+
+def test_one_of_many_facts_is_explained_without_looking_far() -> None:
+    """A derivation of three steps needs no look at what is hundreds of nodes away."""
+    graph = loop_of(300)
+    results = solve(Counting(), graph)
+    evaluated.clear()
+    assert why(results, graph.node("head"), names("x0")).steps < 5
+    # Where a block is entered half-way, what holds there is found by going through it again.
+    assert len(evaluated) < len(graph.flow.nodes)
 
 
 def test_facts_of_must_analyses_have_reasons() -> None:
