@@ -31,7 +31,7 @@ def is_choice(name: str) -> bool:
     packet = getattr(torch.ops.aten, name, None)
     if not isinstance(packet, OpOverloadPacket):  # `==` is a method of every object
         return False
-    overloads = [getattr(packet, overload) for overload in packet.overloads()]
+    overloads = [getattr(packet, overload) for overload in packet.overloads()]  # type: ignore[no-untyped-call]  # torch's own
     return name not in ALWAYS_VIEWS and any(overload.is_view for overload in overloads)
 
 
