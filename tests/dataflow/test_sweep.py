@@ -181,7 +181,7 @@ def test_a_transfer_that_returns_nothing_is_named_with_its_block() -> None:
             return None  # type: ignore[return-value]  # the mistake
 
     with pytest.raises(TypeError, match="transfer returned None in the block of b"):
-        solve(Forgets(), parse("a\nb -> exit"))
+        solve(Forgets(), parse("a\nb -> 1, exit"))
 
 
 def test_the_observer_sees_every_evaluation_and_what_grew() -> None:
