@@ -203,6 +203,8 @@ class PointResults(Results[N, V]):
             try:
                 if fact is not UNREACHED:
                     fact = analysis.transfer(self.flow.nodes[node], fact)
+                if fact is None:
+                    raise TypeError("transfer returned None")
             except NotYet:  # it asked for an answer that never comes
                 fact = UNREACHED
             except Exception as error:

@@ -182,6 +182,10 @@ def test_a_transfer_that_returns_nothing_is_named_with_its_block() -> None:
 
     with pytest.raises(TypeError, match="transfer returned None in the block of b"):
         solve(Forgets(), parse("a\nb -> 1, exit"))
+    straight = parse("a\nb -> exit")
+    results = solve(Forgets(), straight)
+    with pytest.raises(TypeError, match="transfer returned None\n(.*\n)*while analysing a"):
+        results.after(straight.flow.nodes[1])
 
 
 def test_the_observer_sees_every_evaluation_and_what_grew() -> None:
