@@ -14,6 +14,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 PIP_OPTIONS ?=
+PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -38,10 +39,10 @@ demo: $(READY)
 	$(RUN) examples/demo.py
 
 test: $(READY) lint types
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
 
 slow: $(READY)
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest $(PARALLEL) -m slow
 
 lint: $(READY)
 	$(RUN) -m ruff check .
