@@ -31,7 +31,8 @@ def is_choice(name: str) -> bool:
     packet = getattr(torch.ops.aten, name, None)
     if not isinstance(packet, OpOverloadPacket):  # `==` is a method of every object
         return False
-    overloads = [getattr(packet, overload) for overload in packet.overloads()]
+    names = packet.overloads()  # type: ignore[no-untyped-call]  # torch's own
+    overloads = [getattr(packet, overload) for overload in names]
     return name not in ALWAYS_VIEWS and any(overload.is_view for overload in overloads)
 
 
