@@ -261,7 +261,7 @@ def _bytes_behind(source: Operand, found: TensorType | None) -> int | None:
     size, own = _dense_bytes(source.type), _dense_bytes(found)
     if size is None or own is None:
         return None
-    return source.nbytes * own // size if size else own
+    return source.nbytes * own // size if size else source.nbytes
 
 
 def _dense_bytes(tensor: TensorType) -> int | None:

@@ -21,7 +21,14 @@ from torch.utils._pytree import tree_map
 from passes.errors import CaptureError
 from passes.frontends.declared import anything, declared, declared_plain, plain, result_count
 from passes.frontends.env import MISSING, Bound, Made, leaf_names, leaves_of
-from passes.frontends.fakes import World, has_storage, known_int, tensors_in, type_of
+from passes.frontends.fakes import (
+    World,
+    has_storage,
+    known_int,
+    nbytes_of,
+    tensors_in,
+    type_of,
+)
 from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
 from passes.frontends.nodes import target_name
@@ -29,7 +36,7 @@ from passes.frontends.operands import Operand, argument_of, is_opaque
 from passes.frontends.schema import signature
 from passes.frontends.undecided import SYMBOLS
 from passes.frontends.undecided import recorded as as_recorded
-from passes.frontends.views import fresh_bytes, is_contiguous
+from passes.frontends.views import is_contiguous
 from passes.program import (
     AliasOf,
     Effects,
@@ -152,7 +159,7 @@ class DeclaredWalk(Walk):
             recorded = MISSING if count in (None, 1) else (MISSING,) * (count or 0)
         leaves = leaves_of(recorded)
         types = [None if leaf is None else type_of(leaf) for leaf in leaves]
-        effects = self.effects(node, env, operands, types)
+        effects = self.effects(node, env, operands, types, leaves)
         types = list(self.without_doubtful_strides(node, operands, types, effects))
         name = "/".join((*path, node.name)) if path else node.name
         first = len(self.book.values)
@@ -177,6 +184,7 @@ class DeclaredWalk(Walk):
         env: Mapping[fx.Node, Bound],
         operands: Sequence[Value],
         types: Sequence[TensorType | None],
+        leaves: Sequence[torch.Tensor | None],
     ) -> Effects:
         target = node.target
         if target is operator.getitem:
@@ -201,7 +209,9 @@ class DeclaredWalk(Walk):
             return declared(target, arguments, len(operands), types)
         if not operands and not types and getattr(target, "__module__", "") in NO_TENSORS:
             return Effects(origin=Origin.SCHEMA)
-        return anything(len(operands), list(map(fresh_bytes, types)))
+        # Dynamo records the tensor itself, which later ops may make smaller: its storage stays.
+        whole = [None if leaf is None else nbytes_of(leaf) for leaf in leaves]
+        return anything(len(operands), whole)
 
     def operand(self, value: Value) -> Operand:
         """What is known of a value, at position 0."""
