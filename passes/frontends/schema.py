@@ -67,15 +67,19 @@ MOVES_STORAGE = frozenset(
 
 CLONES_STORAGE = {
     **dict.fromkeys(
-        "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy".split(), "self"
+        "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy _foreach_copy "
+        "resize".split(),
+        "self",
     ),
-    "_foreach_copy": "self",
     "_new_zeros_with_same_feature_meta": "other",
 }
-"""Operators whose result is as large as the whole storage of an argument, this one, for each time
-that it has the argument's elements; unless that shows elements again and again."""
+"""Operators whose result is as large as the whole storage of an argument, this one, unless that
+shows elements again and again; of "other", once for each time that it has its elements."""
 
-PARTS_OF_ONE = frozenset(("nonzero_numpy", "_transform_bias_rescale_qkv"))
+_ATEN = torch.ops.aten
+PARTS_OF_ONE = frozenset(
+    (_ATEN.nonzero_numpy.default, _ATEN.where.default, _ATEN._transform_bias_rescale_qkv.default)
+)
 """Operators whose results are parts of one new storage."""
 
 REDUCES_IN_PLACE = frozenset(
