@@ -197,7 +197,7 @@ def signature(operator: OpOverload) -> Signature:
         moves=moves,
         trusted=is_trusted(operator),
         # Fake tensors are never quantized.
-        opaque=name.startswith(("quantize_per", "dequantize", "_empty_affine_quantized")),
+        opaque=operator.namespace == "aten" and name.startswith(_QUANTIZED),
         # What an operator of others does besides what its schema says, nobody says.
         random=torch.Tag.nondeterministic_seeded in operator.tags or not _is_own(operator),
     )
@@ -209,5 +209,11 @@ def is_trusted(operator: OpOverload) -> bool:
     return _is_own(operator) or torch.Tag.pt2_compliant_tag in operator.tags
 
 
+_QUANTIZED = ("quantize_per", "dequantize", "_empty_affine_quantized")
+
+_OWN = frozenset("aten prims prim higher_order rngprims quantized_decomposed".split())
+"""torch's own libraries of operators with true schemas."""
+
+
 def _is_own(operator: OpOverload) -> bool:
-    return operator.namespace in ("aten", "prims", "prim", "higher_order", "rngprims")
+    return operator.namespace in _OWN
