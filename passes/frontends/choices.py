@@ -7,7 +7,7 @@ guess is right at every size: that a contiguous tensor is returned itself, or a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -31,7 +31,8 @@ def is_choice(name: str) -> bool:
     packet = getattr(torch.ops.aten, name, None)
     if not isinstance(packet, OpOverloadPacket):  # `==` is a method of every object
         return False
-    overloads = [getattr(packet, overload) for overload in packet.overloads()]  # type: ignore[no-untyped-call]  # torch's own
+    names = packet.overloads()  # type: ignore[no-untyped-call]  # torch's own
+    overloads = [getattr(packet, overload) for overload in names]
     return name not in ALWAYS_VIEWS and any(overload.is_view for overload in overloads)
 
 
@@ -86,13 +87,15 @@ class Choices(TorchFunctionMode):
             self.met = True
         return func(*args, **kwargs)
 
-    def answer(self, node: fx.Node, arguments: object, result: object) -> Answer:
-        """What to make of what a node just did."""
+    def answer(self, node: fx.Node, arguments: object, result: object, written: Set[int]) -> Answer:
+        """What to make of what a node just did, when it wrote these storages."""
         if hides(node) and self.met:
             return Answer.ANYTHING
         if not choice_of(node) or not any_undecided((arguments, result)):
             return Answer.AS_SEEN
         sources = tensors_in(arguments)
+        if written & set(map(storage_of, sources)):
+            return Answer.AS_SEEN  # `dropout` in place, which returns what it writes
         seen = _is_always_so(sources, sources, tensors_in(result))
         return Answer.AS_SEEN if seen else Answer.EITHER
 

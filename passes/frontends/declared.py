@@ -144,7 +144,7 @@ class Plain(Enum):
 
 _SIZES_IN_TRUTH = (
     CLONES_STORAGE.keys() | REDUCES_IN_PLACE | BEGINS_AS_ARGUMENT | ONE_MORE_IN_TRUTH.keys()
-    | PARTS_OF_ONE | PRECISION.keys()
+    | PRECISION.keys()
 )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def plain(operator: OpOverload) -> Plain | None:
     """Whether an operator is one of the plain kinds."""
     about, schema = signature(operator), operator._schema
     sources = {_sources(operator, number) for number in range(len(schema.returns))}
-    special = about.name in _SIZES_IN_TRUTH
+    special = about.name in _SIZES_IN_TRUTH or operator in PARTS_OF_ONE
     noisy = about.written or about.statistics is not None or about.moves or about.opaque
     if noisy or special or not about.trusted:
         return None
@@ -195,7 +195,7 @@ def _result(
     if not operator._schema.returns:
         return Fresh(fresh_bytes(found))
     sources = _sources(operator, number)
-    if signature(operator).name in PARTS_OF_ONE:
+    if operator in PARTS_OF_ONE:
         sizes = [None if part is None else _dense_bytes(part) for part in results]
         whole = [size for size in sizes if size is not None]
         return SameAs(0) if number else Fresh(sum(whole) if len(whole) == len(sizes) else None)
@@ -223,10 +223,11 @@ def _fresh(
     nbytes = fresh_bytes(found)
     first = next(operands_in(arguments), None)
     if about.name in CLONES_STORAGE:
-        sources = list(operands_in(arguments[CLONES_STORAGE[about.name]]))
+        name = CLONES_STORAGE[about.name]
+        sources = list(operands_in(arguments[name]))
         source = sources[number if len(sources) > 1 else 0]
         if not (source.type and repeats(source.type)):
-            nbytes = _bytes_behind(source, found)
+            nbytes = _bytes_behind(source, found, name == "other")
     elif about.name in REDUCES_IN_PLACE and found is not None and not found.shape:
         unreduced = _unreduced(found, list(operands_in(arguments))[:2])
         nbytes = None if unreduced is None else max(unreduced, itemsize(found.dtype))
@@ -254,14 +255,15 @@ def _precise(
     return evolve(found, dtype=str(dtype).removeprefix("torch."))
 
 
-def _bytes_behind(source: Operand, found: TensorType | None) -> int | None:
-    """Bytes of a copy of a storage, once for each time that the result has its elements."""
+def _bytes_behind(source: Operand, found: TensorType | None, batched: bool) -> int | None:
+    """Bytes of a copy of a storage; where batched, for each time that the result has the elements
+    of the source."""
     if source.type is None or found is None or source.nbytes is None:
         return None
     size, own = _dense_bytes(source.type), _dense_bytes(found)
     if size is None or own is None:
         return None
-    return source.nbytes * own // size if size else own
+    return max(own, source.nbytes * own // size if batched and size else source.nbytes)
 
 
 def _dense_bytes(tensor: TensorType) -> int | None:

@@ -15,18 +15,28 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from attrs import define, evolve, field
 from torch import fx, nn
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
 from passes.frontends.declared import anything, declared, declared_plain, plain, result_count
-from passes.frontends.env import Bound, Made, leaf_names
-from passes.frontends.fakes import World, has_storage, tensors_in, type_of
+from passes.frontends.env import MISSING, Bound, Made, leaf_names, leaves_of
+from passes.frontends.fakes import (
+    World,
+    has_storage,
+    known_int,
+    nbytes_of,
+    tensors_in,
+    type_of,
+)
 from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
 from passes.frontends.nodes import target_name
 from passes.frontends.operands import Operand, argument_of, is_opaque
 from passes.frontends.schema import signature
-from passes.frontends.views import fresh_bytes, is_contiguous
+from passes.frontends.undecided import SYMBOLS
+from passes.frontends.undecided import recorded as as_recorded
+from passes.frontends.views import is_contiguous
 from passes.program import (
     AliasOf,
     Effects,
@@ -58,11 +68,22 @@ class RecordedWorld(World):
     def module(self, real: nn.Module) -> nn.Module:
         return real
 
-    def like(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor
+    def own(self, recorded: object) -> object:
+        """What was recorded, in this world: for operators with sub-graphs, which work out the
+        shapes of what they stack and carry."""
+        return tree_map(self._own, recorded)
 
-    def apart(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor
+    def _own(self, leaf: object) -> object:
+        if isinstance(leaf, torch.Tensor):
+            if not has_storage(leaf):
+                return self.like(leaf)
+            found = type_of(leaf)
+            unknown = None in (*found.shape, *found.stride, found.offset)
+            return as_recorded(leaf, self) if unknown else self.apart(leaf)
+        if isinstance(leaf, SYMBOLS):
+            hint = known_int(leaf)
+            return as_recorded(leaf, self) if hint is None else hint
+        return leaf
 
 
 @define(eq=False)
@@ -83,7 +104,36 @@ class DeclaredWalk(Walk):
             placeholders = module.graph.find_nodes(op="placeholder")
             for node, given in zip(placeholders, inputs, strict=True):
                 check_as_recorded(node, given.result)
-        return super().graph(module, inputs, path)
+            return super().graph(module, inputs, path)
+        ops, returned = super().graph(module, inputs, path)
+        return ops, Bound(self.own(returned.result), returned.values)
+
+    def own(self, recorded: object) -> object:
+        """What was recorded, as fakes of this world."""
+        world = self.book.world
+        assert isinstance(world, RecordedWorld)
+        return world.own(recorded)
+
+    def call(
+        self,
+        node: fx.Node,
+        module: fx.GraphModule,
+        path: tuple[str, ...],
+        env: dict[fx.Node, Bound],
+    ) -> tuple[Op, Bound]:
+        if not isinstance(node.target, HigherOrderOperator):
+            return super().call(node, module, path, env)
+        if node.target.__name__ == "flex_attention":
+            raise CaptureError(
+                f"node {node.name} (flex_attention) runs its sub-graphs on batches of what the "
+                "capture recorded, and how large these are is not on record: load with "
+                "effects='observed'"
+            )
+        given = {
+            one: Bound(self.own(env[one].result), env[one].values) for one in node.all_input_nodes
+        }
+        with self.book.world.mode:
+            return super().call(node, module, path, {**env, **given})
 
     def get_attr(
         self, node: fx.Node, module: fx.GraphModule, path: tuple[str, ...]
@@ -103,15 +153,13 @@ class DeclaredWalk(Walk):
     ) -> tuple[Op, Bound]:
         if node.op == "call_module":
             operands = self.with_reached(node, module, operands)
-        recorded = next((node.meta[key] for key in RECORDED if key in node.meta), _MISSING)
-        leaves: Sequence[torch.Tensor | None]
-        if recorded is _MISSING:
+        recorded = next((node.meta[key] for key in RECORDED if key in node.meta), MISSING)
+        if recorded is MISSING:
             count = result_count(node.target)
-            leaves = [None] * (1 if count is None else count)
-        else:
-            leaves = tensors_in(recorded)
+            recorded = MISSING if count in (None, 1) else (MISSING,) * (count or 0)
+        leaves = leaves_of(recorded)
         types = [None if leaf is None else type_of(leaf) for leaf in leaves]
-        effects = self.effects(node, env, operands, types)
+        effects = self.effects(node, env, operands, types, leaves)
         types = list(self.without_doubtful_strides(node, operands, types, effects))
         name = "/".join((*path, node.name)) if path else node.name
         first = len(self.book.values)
@@ -126,7 +174,7 @@ class DeclaredWalk(Walk):
         self.book.values += values
         self.learn(node, operands, values, effects)
         op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
-        return op, Bound(None if recorded is _MISSING else recorded, values)
+        return op, Bound(recorded, values)
 
     # -- what an op does ---------------------------------------------------------------
 
@@ -136,6 +184,7 @@ class DeclaredWalk(Walk):
         env: Mapping[fx.Node, Bound],
         operands: Sequence[Value],
         types: Sequence[TensorType | None],
+        leaves: Sequence[torch.Tensor | None],
     ) -> Effects:
         target = node.target
         if target is operator.getitem:
@@ -160,7 +209,9 @@ class DeclaredWalk(Walk):
             return declared(target, arguments, len(operands), types)
         if not operands and not types and getattr(target, "__module__", "") in NO_TENSORS:
             return Effects(origin=Origin.SCHEMA)
-        return anything(len(operands), list(map(fresh_bytes, types)))
+        # Dynamo records the tensor itself, which later ops may make smaller: its storage stays.
+        whole = [None if leaf is None else nbytes_of(leaf) for leaf in leaves]
+        return anything(len(operands), whole)
 
     def operand(self, value: Value) -> Operand:
         """What is known of a value, at position 0."""
@@ -190,7 +241,7 @@ class DeclaredWalk(Walk):
         held = env[container] if isinstance(container, fx.Node) else None
         if held is None or not isinstance(held.result, (list, tuple)) or not isinstance(index, int):
             return None
-        parts = [len(tensors_in(part)) for part in held.result]
+        parts = [len(leaves_of(part)) for part in held.result]
         place = range(len(parts))[index]
         before = sum(parts[:place])
         taken = held.values[before : before + count]
@@ -286,6 +337,3 @@ def check_as_recorded(node: fx.Node, given: object) -> None:
                 "values holds for those alone: load with effects='observed', or capture the "
                 "program again with inputs like these"
             )
-
-
-_MISSING = object()

@@ -313,7 +313,7 @@ class Walk:
             unlay(tensor, self.book.world)
         result = given_out(node, env, result)
         if world.is_symbolic:
-            guess = self.choices.answer(node, (args, kwargs), result)
+            guess = self.choices.answer(node, (args, kwargs), result, seen.written)
             if guess is Answer.ANYTHING:
                 return assumed.opaque(self, node, path, operands, result)
             if guess is Answer.EITHER:

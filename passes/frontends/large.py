@@ -24,9 +24,13 @@ def truly_large(name: str, args: Sequence[object], result: object) -> object:
     if name not in _LARGER_IN_TRUTH:
         return result
     if name in CLONES_STORAGE:
-        sources = tensors_in(args[1 if CLONES_STORAGE[name] == "other" else 0])
-        results = map(_as_behind, tensors_in(result), sources)
-        return next(results) if isinstance(result, torch.Tensor) else list(results)
+        batched = CLONES_STORAGE[name] == "other"
+        sources = tensors_in(args[1 if batched else 0])
+        grown = [
+            _as_behind(part, source, batched)
+            for part, source in zip(tensors_in(result), sources, strict=True)
+        ]
+        return grown[0] if isinstance(result, torch.Tensor) else grown
     first = args[0]
     if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
         return result
@@ -39,13 +43,14 @@ def truly_large(name: str, args: Sequence[object], result: object) -> object:
     return result
 
 
-def _as_behind(result: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """A fake result with the elements behind a source, for each time that it has the source's."""
+def _as_behind(result: torch.Tensor, source: torch.Tensor, batched: bool) -> torch.Tensor:
+    """A fake result with the elements behind a source; where batched, for each time that it has
+    the source's."""
     nbytes = storage_bytes(source)
     if nbytes is None or repeats(type_of(source)):
         return result
     own, other = known_int(result.numel()), known_int(source.numel())
-    return _grown(result, nbytes * own // other if own and other and own != other else nbytes)
+    return _grown(result, nbytes * own // other if batched and own and other else nbytes)
 
 
 def _grown(tensor: torch.Tensor, nbytes: int | torch.SymInt | None) -> torch.Tensor:

@@ -118,7 +118,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]
         elif about.name in COPIES_IN_TRUTH:
             result = _as_copies(result, args)
-        elif about.name in PARTS_OF_ONE:
+        elif func in PARTS_OF_ONE:
             result = _as_parts(result)
         elif about.name in RETURNS_SELF and isinstance(args[0], FakeTensor):
             result = args[0]

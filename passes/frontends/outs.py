@@ -23,6 +23,9 @@ _KEEPS_SHAPE = frozenset(("arange", "range", "linspace", "logspace"))
 _BROADCASTS = frozenset((torch.ops.aten.normal.Tensor_float_out,))
 """Operators that broadcast their operand with what is given as `out=`."""
 
+_REDUCES_AGAIN = torch.ops.aten.mean.out
+"""Reduces what it is given after it has resized the `out=`, which may be the same tensor."""
+
 _LEAVES_EMPTY = frozenset("native_batch_norm _native_batch_norm_legit".split())
 """Operators that do not touch the `out=` for a result that would be empty."""
 
@@ -41,6 +44,8 @@ def called(
         return func(*args, **kwargs), ()
     before = [(tensor.shape, tensor.stride()) for tensor in given]
     wanted = [*_returned_without(func, args, kwargs), *[None] * len(given)]
+    if func is _REDUCES_AGAIN and given[0] is args[0] and wanted[0] is not None:
+        wanted[0] = wanted[0].sum(*args[1:])
     result = func(*args, **kwargs)
     doubtful = []
     for tensor, (shape, stride), other in zip(given, before, wanted, strict=False):

@@ -67,15 +67,19 @@ MOVES_STORAGE = frozenset(
 
 CLONES_STORAGE = {
     **dict.fromkeys(
-        "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy".split(), "self"
+        "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy _foreach_copy "
+        "resize".split(),
+        "self",
     ),
-    "_foreach_copy": "self",
     "_new_zeros_with_same_feature_meta": "other",
 }
-"""Operators whose result is as large as the whole storage of an argument, this one, for each time
-that it has the argument's elements; unless that shows elements again and again."""
+"""Operators whose result is as large as the whole storage of an argument, this one, unless that
+shows elements again and again; of "other", once for each time that it has its elements."""
 
-PARTS_OF_ONE = frozenset(("nonzero_numpy", "_transform_bias_rescale_qkv"))
+_ATEN = torch.ops.aten
+PARTS_OF_ONE = frozenset(
+    (_ATEN.nonzero_numpy.default, _ATEN.where.default, _ATEN._transform_bias_rescale_qkv.default)
+)
 """Operators whose results are parts of one new storage."""
 
 REDUCES_IN_PLACE = frozenset(
@@ -193,7 +197,7 @@ def signature(operator: OpOverload) -> Signature:
         moves=moves,
         trusted=is_trusted(operator),
         # Fake tensors are never quantized.
-        opaque=name.startswith(("quantize_per", "dequantize", "_empty_affine_quantized")),
+        opaque=operator.namespace == "aten" and name.startswith(_QUANTIZED),
         # What an operator of others does besides what its schema says, nobody says.
         random=torch.Tag.nondeterministic_seeded in operator.tags or not _is_own(operator),
     )
@@ -205,5 +209,11 @@ def is_trusted(operator: OpOverload) -> bool:
     return _is_own(operator) or torch.Tag.pt2_compliant_tag in operator.tags
 
 
+_QUANTIZED = ("quantize_per", "dequantize", "_empty_affine_quantized")
+
+_OWN = frozenset("aten prims prim higher_order rngprims quantized_decomposed".split())
+"""torch's own libraries of operators with true schemas."""
+
+
 def _is_own(operator: OpOverload) -> bool:
-    return operator.namespace in ("aten", "prims", "prim", "higher_order", "rngprims")
+    return operator.namespace in _OWN

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.ao.quantization.fx._decomposed
 from torch import Tensor
 
 from tests.conformance.calls import Call
 
 aten = torch.ops.aten
+quantized = torch.ops.quantized_decomposed
 
 
 def _x(*shape: int) -> Tensor:
@@ -29,6 +31,12 @@ INDEX = torch.tensor([0, 2])
 STEP = torch.ones(())
 SCALE = torch.full((), 2.0)
 FOUND = torch.zeros(())
+
+ZERO = torch.zeros((), dtype=torch.int64)
+RANGE = (-128, 127, torch.int8)
+BY = (0.1, 0, *RANGE)
+BYTES = torch.arange(24, dtype=torch.int8).view(4, 6)
+TOKENS = (X, _x(4, 1), torch.zeros(4, 1, dtype=torch.int64))
 
 # Any: keywords for an overloaded function.
 ADAM: dict[str, Any] = {
@@ -270,11 +278,34 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
     ),
     ("nonzero_numpy", lambda x: aten.nonzero_numpy.default(x), (X,)),
     ("nonzero", lambda x: x.nonzero(as_tuple=True), (X,)),
+    ("where", lambda x: aten.where.default(x > 1), (X,)),
+    ("resize", lambda x: aten.resize.default(x[1], [2]), (X,)),
+    ("resize", lambda x: aten.resize.default(x[1], [50]), (X,)),
+    ("slice_scatter", lambda x: aten.slice_scatter.default(x[:0], x[:0], 0, 0, 1), (X,)),
     ("_transform_bias_rescale_qkv", _qkv, (_x(2, 3, 12), _x(12))),
     ("_new_zeros_with_same_feature_meta", lambda x, y: _zeros(x, y[1:, 2]), (ROW[:3], Y)),
     ("_new_zeros_with_same_feature_meta", lambda x, y: _zeros(x, y[1], batch=1), (X, Y)),
     ("resize_storage_bytes_", lambda x: _resized(x, 0), (X,)),
     ("resize_storage_bytes_", lambda x: _resized(x, 200), (X,)),
+    ("quantize_per_tensor", lambda x: quantized.quantize_per_tensor(x, *BY), (X,)),
+    ("dequantize_per_tensor", lambda x: quantized.dequantize_per_tensor(x, *BY), (BYTES,)),
+    (
+        "quantize_per_tensor",
+        lambda x, s, z: quantized.quantize_per_tensor.tensor(x, s, z, *RANGE),
+        (X, SCALE, ZERO),
+    ),
+    (
+        "quantize_per_channel",
+        lambda x, s, z: quantized.quantize_per_channel(x, s, z, 0, *RANGE),
+        (X, ROW[:4], INDEX.repeat(2)),
+    ),
+    (
+        "dequantize_per_channel",
+        lambda x, s, z: quantized.dequantize_per_channel(x, s, z, 0, *RANGE),
+        (BYTES, ROW[:4], INDEX.repeat(2)),
+    ),
+    ("choose_qparams", lambda x: quantized.choose_qparams(x, -128, 127, 1e-5, torch.int8), (X,)),
+    ("quantize_per_token", lambda x, s, z: quantized.quantize_per_token(x, s, z, *RANGE), TOKENS),
     ("conformance::scale_", lambda x: scale_(x, 2.0), (X,)),
     ("conformance::scaled", lambda x: scaled(x, 2.0), (X,)),
     ("conformance::fill_both_", lambda x, a, b, c: fill_both_(x, [a, b], c), (X, Y, X + 1, Y + 1)),

@@ -1186,6 +1186,37 @@ def test_claims_hold(name: str) -> None:
         check_sound(truth)
 
 
+FLEX = {"exported_flex_attention", "compiled_flex_attention"}
+
+GOES_THROUGH = (
+    "scan_parts_are_views_of_more", "scan_of_one", "map_writes", "map_in_map", "scan_in_cond",
+    "map_in_while",
+)  # fmt: skip
+"""Programs of which nobody recorded what a loop goes through."""
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n not in FLEX | set(GOES_THROUGH)])
+def test_declared_claims_hold(name: str) -> None:
+    case = CASES[name]()
+    program = passes.load(case.source, *case.inputs, effects="declared")
+    if name.startswith("exported"):
+        assert not program.assumed
+        assert not passes.memory(program).unsized
+    for values in case.runs:
+        check_sound(Truth.of(program, case.observe(values)))
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [(sorted(FLEX), "on batches of what"), (GOES_THROUGH, "what they are is not known")],
+)
+def test_what_types_do_not_tell_of_sub_graphs_is_refused(names: Sequence[str], why: str) -> None:
+    for name in names:
+        case = CASES[name]()
+        with pytest.raises(CaptureError, match=why):
+            passes.load(case.source, *case.inputs, effects="declared")
+
+
 COUNTED = {"scan_shifts"}
 """Programs where more is certain to whom counts iterations: after two of them, nothing that the
 loop began with is carried."""

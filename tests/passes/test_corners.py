@@ -310,3 +310,24 @@ def test_a_module_that_compares_tensors() -> None:
     program = passes.load(_calls(Compares()), X)
     assert not program.assumed
     assert str(program.op("inner").effects.results[0]) == "fresh"
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 4), (2, 3, 4)], ids=str)
+def test_a_mean_of_what_it_is_written_into(shape: tuple[int, ...]) -> None:
+    program = traced(lambda x: torch.mean(x, 0, out=x), torch.zeros(shape))
+    found = program.op("mean").results[0].type
+    x = torch.zeros(shape)
+    assert found is not None
+    assert found.shape == torch.mean(x, 0, out=x).shape == shape[2:]
+
+
+def test_dropout_in_place_of_a_tensor_with_unknown_strides_writes_it() -> None:
+    def drops(x: Tensor, y: Tensor) -> Tensor:
+        torch.add(x, x, out=y)
+        return nn.functional.dropout(y, 0.5, True, inplace=True)
+
+    program = traced(drops, torch.ones(4, 1).expand(4, 4), torch.zeros(16))
+    aliases = passes.aliases(program)
+    dropout = program.op("dropout")
+    assert ids(aliases.written_by(dropout)) == {"y"}
+    assert ids(aliases.storages(dropout)[0]) == {"y"}
