@@ -245,6 +245,8 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
         number, inner, count = subject
         try:
             facts = parts[number].system.evaluate(inner, [fact for _, fact in values])
+            if not count:  # evaluated for what it tells
+                return ()
         except NotYet:
             return [UNREACHED] * count
         return [UNREACHED if fact is UNREACHED else (number, fact) for fact in facts]

@@ -17,6 +17,7 @@ from dataflow import (
     TOP,
     Backward,
     Bits,
+    Dual,
     Flat,
     Flow,
     Forward,
@@ -712,7 +713,13 @@ def number_of(elements: frozenset[Any]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("data", "code"), [(ForwardData(), ForwardCode()), (BackwardData(), BackwardCode())]
+    ("data", "code"),
+    [
+        (ForwardData(), ForwardCode()),
+        (BackwardData(), BackwardCode()),
+        (ForwardData(Dual(Bits(8))), ForwardCode(Dual(Bits(8)))),
+        (BackwardData(Dual(Bits(8))), BackwardCode(Dual(Bits(8)))),
+    ],
 )
 @settings(deadline=None, max_examples=120)
 @given(st.data())
