@@ -154,7 +154,10 @@ class PointResults(Results[N, V]):
         return self._fact(block, position + 1, node)
 
     def reached(self, node: N) -> bool:
-        """Whether analysis gets to the node: from an entry, or backward from an exit."""
+        """Whether analysis gets to the node: from an entry, or backward from an exit.
+
+        A node with sub-graphs is where these end, so a call that never returns is not reached,
+        though there is a fact before it."""
         self.fresh()
         return self._known(*self.flow.places[self.flow.number(node)]) is not UNREACHED
 

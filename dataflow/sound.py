@@ -17,7 +17,7 @@ from attrs import frozen
 from dataflow.analysis import Backward
 from dataflow.graph import Flow
 from dataflow.laws import LawBroken, for_some
-from dataflow.results import PointResults, ValueResults
+from dataflow.results import PointResults, UnreachedError, ValueResults
 
 if TYPE_CHECKING:
     from dataflow.laws import Values
@@ -151,13 +151,14 @@ def _look(
 ) -> None:
     """Compare each moment of an execution with the facts there."""
     for side, node, at in _moments(results.flow, execution):
-        if results.reached(node):
+        try:
             fact = results.before(node) if side == "before" else results.after(node)
+        except UnreachedError:
+            says = "there is no fact, as nothing is reached there"
+        else:
             if covers(fact, Moment(execution, at)):
                 continue
             says = f"the fact is {results.analysis.lattice.show(fact)}"
-        else:
-            says = "there is no fact, as nothing is reached there"
         shown = execution.steps[max(0, at - 8) : at]
         before = [f"  {state!r}  {ran}" for ran, state in shown]
         lines = [*(["  ..."] if at > 8 else []), *before, f"  {execution.state(at)!r}  <- here"]

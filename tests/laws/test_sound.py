@@ -331,6 +331,27 @@ def test_an_execution_may_leave_or_go_on() -> None:
         assert run.ended
 
 
+def test_there_is_a_fact_before_a_call_that_never_returns() -> None:
+    functions = {"main": parse("start: call\nend: nop"), "f": parse("spin: nop -> spin")}
+    graph = link(functions, lambda node: "f" if node.word == "call" else None, "main")
+    call = Instance((), functions["main"].node("start"))
+
+    @frozen
+    class Ran(Forward[Instance[TextNode], frozenset[str]]):
+        lattice: Lattice[frozenset[str]] = Powerset()
+
+        def transfer(self, node: Instance[TextNode], value: frozenset[str]) -> frozenset[str]:
+            return value | {node.of.word}
+
+    results = solve(Ran(), graph)
+    assert results.before(call) == frozenset()
+    assert not results.reached(call)
+    check_sound(
+        results, [0], lambda node, state: state,
+        lambda fact, moment: {node.of.word for node in moment.past} <= fact, limit=9,
+    )  # fmt: skip
+
+
 def test_the_last_node_of_a_function_decides_who_goes_on() -> None:
     """One that calls itself returns to one of two callers, and the state knows to which."""
     functions = {
