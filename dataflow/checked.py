@@ -36,7 +36,8 @@ from dataflow.graph import Flow
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.laws import LawBroken, try_laws
 from dataflow.solve import TransferError
-from dataflow.together import NotYet, Partial, Shared, needs
+from dataflow.system import NotYet
+from dataflow.together import Partial, Shared, needs
 from dataflow.wellformed import check_graph
 
 A = TypeVar("A", bound=Analysis[Any, Any])

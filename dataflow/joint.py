@@ -16,7 +16,8 @@ from dataflow.analysis import UNREACHED, Analysis, System, Unreached
 from dataflow.graph import Flow
 from dataflow.lattice import Lattice
 from dataflow.order import collector_paused
-from dataflow.together import NotYet, Part, Partial, Shared, Solved, needs, untagged
+from dataflow.system import NotYet
+from dataflow.together import Part, Partial, Shared, Solved, needs, untagged
 
 if TYPE_CHECKING:
     from dataflow.results import Results
