@@ -11,6 +11,7 @@
     together.py   analyses that need each other: the fields of one that solving fills in
     joint.py      several analyses as one system
     results.py    before, after, of
+    cursor.py     facts inside blocks, for it
     explain.py    why a fact holds, by the smallest of its derivations (derive, fewest, reason)
     equations.py  for that: what gives a fact at a place, with hearing, stand_ins and growth
     premises.py   and what it must read for that

@@ -171,7 +171,8 @@ class GenKill(_Dense[N, V]):
     """A mixin for transfers that are data: `(value without killed) joined with generated`.
 
     The solver composes them, so a block costs one step however long it is, and goes around
-    a nest of loops as a whole, about twice.  Needs a lattice of sets: `Bits`, `Powerset`.
+    a nest of loops as a whole, about twice.  Needs a lattice of sets: `Bits`, `Powerset`,
+    or for a must-analysis the `Dual` of one, whose `effect` is of the same sets.
     Write `class Live(GenKill[N, V], Backward[N, V])`.
     """
 
@@ -189,20 +190,24 @@ class GenKill(_Dense[N, V]):
         self, flow: Flow[N], step: int, ways: Sequence[int]
     ) -> Callable[[int, list[V]], list[V]]:
         nodes, blocks, effect = flow.nodes, flow.blocks, self.effect
-        replace, join, nothing = self.lattice.replace, self.lattice.join, self.lattice.bottom
-        generated, killed = [nothing] * len(blocks), [nothing] * len(blocks)
+        replace = self.lattice.replace
+        composed: list[tuple[V, V] | None] = [None] * len(blocks)
         known: list[Sequence[int] | None] = [None] * len(blocks)
 
         def run(block: int, values: list[V]) -> list[V]:
             if known[block] is not blocks[block]:  # an edited block is another list
                 line = known[block] = blocks[block]
-                gen = kill = nothing
+                both = None
                 for node in line if step == 1 else reversed(line):
                     more, fewer = effect(nodes[node])
-                    gen = replace(gen, fewer, more)
-                    kill = join(kill, fewer)
-                generated[block], killed[block] = gen, kill
-            return [replace(values[0], killed[block], generated[block])] * ways[block]
+                    if both is not None:
+                        more = replace(both[0], fewer, more)
+                        fewer = replace(both[1], fewer, fewer)
+                    both = more, fewer
+                composed[block] = both
+            both = composed[block]
+            value = values[0] if both is None else replace(values[0], both[1], both[0])
+            return [value] * ways[block]
 
         return run
 

@@ -3,7 +3,8 @@
     graph = link({"main": main, "double": double}, callee, "main")
 
 A call is a node with a sub-graph, the callee's: operands go to its inputs and outputs
-come back as the node's results, by position.  Its own effect happens on return.  Where a
+come back as the node's results, by position.  Its own effect happens on return; of its results a
+sparse transfer has nothing to say, and backward it is given no facts of them.  Where a
 function is on the call path already, the call goes to that instance, so recursion is a
 loop and the solve converges; facts of all calls around it are merged there.
 """
@@ -59,10 +60,10 @@ MOST = 100_000
 
 @frozen(eq=False)
 class _Placed:
-    """An instance of a function: its entry and exit blocks, its inputs and outputs."""
+    """An instance of a function: its first and last block, its inputs and outputs."""
 
     entry: int
-    exits: Sequence[int]
+    back: int
     inputs: Sequence[int]
     outputs: Sequence[int]
 
@@ -91,7 +92,7 @@ class _Linker(Generic[N]):
             blocks=self.blocks,
             edges=self.edges,
             entries=[main.entry],
-            exits=main.exits,
+            exits=[main.back],
             values=self.values,
             operands=self.operands,
             results=self.results,
@@ -120,6 +121,9 @@ class _Linker(Generic[N]):
         self.results += [tuple(first + v for v in made) for made in flow.results]
         starts, ends = self._cut(flow, first_node)
         self.edges += [(ends[source], starts[target]) for source, target in flow.edges]
+        back = len(self.blocks)  # to whom, is no choice of the node that leaves
+        self.blocks.append([])
+        self.edges += [(ends[block], back) for block in flow.exits]
         self.begins |= {first_node + node: ends[block] for node, block in flow.begins.items()}
         for copy in flow.copies:
             block = None if copy.block is None else ends[copy.block]
@@ -134,7 +138,7 @@ class _Linker(Generic[N]):
             )
         placed = _Placed(
             starts[flow.entries[0]],
-            [ends[block] for block in flow.exits],
+            back,
             [first + value for value in flow.inputs],
             [first + value for value in flow.outputs],
         )
@@ -180,7 +184,7 @@ class _Linker(Generic[N]):
                     f"{self.nodes[call]} has {len(given)} {what}, its callee {len(wanted)}"
                 )
         self.edges.append((before, target.entry))
-        self.edges += [(end, after) for end in target.exits]
+        self.edges.append((target.back, after))
         self.copies += [
             Copy(source, to, CopyKind.ENTER, call, before)
             for source, to in zip(self.operands[call], target.inputs, strict=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import attrs
@@ -35,7 +36,8 @@ from dataflow.graph import Flow
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.laws import LawBroken, try_laws
 from dataflow.solve import TransferError
-from dataflow.together import NotYet, Partial, Shared, needs
+from dataflow.system import NotYet
+from dataflow.together import Partial, Shared, needs
 from dataflow.wellformed import check_graph
 
 A = TypeVar("A", bound=Analysis[Any, Any])
@@ -206,8 +208,8 @@ class _Watch:
 def _frozen(value: Any) -> Any:
     """What a value is now, in a form that later changes of it do not reach.
 
-    It goes through containers and through objects that cannot be hashed, which are those
-    that may change.
+    It goes through containers, through records, whose fields may hold such, and through objects
+    that cannot be hashed, which are those that may change.
     """
     if isinstance(value, Mapping):
         return [(key, _frozen(item)) for key, item in value.items()]
@@ -215,8 +217,11 @@ def _frozen(value: Any) -> Any:
         return frozenset(value)
     if isinstance(value, (list, tuple)):
         return [_frozen(item) for item in value]
-    if type(value).__hash__ is None:
-        if attrs.has(type(value)):
-            return [_frozen(getattr(value, field.name)) for field in attrs.fields(type(value))]
-        return copy.deepcopy(value)
-    return value
+    kind: Any = type(value)
+    if kind.__eq__ is object.__eq__:  # it is not a plain value but itself
+        return value
+    if attrs.has(kind):
+        return [_frozen(getattr(value, field.name)) for field in attrs.fields(kind)]
+    if is_dataclass(kind):
+        return [_frozen(getattr(value, field.name)) for field in fields(kind)]
+    return copy.deepcopy(value) if kind.__hash__ is None else value

@@ -129,6 +129,9 @@ class Dual(Lattice[V]):
             return twice.widen(old, new, visits)
         return new
 
+    def replace(self, value: V, old: V, new: V) -> V:
+        return self.inner.replace(value, old, new)
+
     def show(self, value: V) -> str:
         return self.inner.show(value)
 
@@ -170,9 +173,8 @@ class MapOf(Lattice[Mapping[K, V]]):
         return all(key in b and self.inner.leq(value, b[key]) for key, value in a.items())
 
     def widen(self, old: Mapping[K, V], new: Mapping[K, V], visits: int) -> Mapping[K, V]:
-        bottom = self.inner.bottom
         return {
-            key: widen_grown(self.inner, old.get(key, bottom), value, visits)
+            key: widen_grown(self.inner, old[key], value, visits) if key in old else value
             for key, value in new.items()
         }
 

@@ -65,7 +65,9 @@ class Flow(Generic[N]):
 
     `blocks` partition the node numbers.  `operands[n]` and `results[n]` are the value
     numbers node n reads and defines; `inputs` are values no node defines; `outputs` are
-    values somebody reads after the exits.  `checked`: the builder vouches for all numbers, and
+    values somebody reads after the exits.  Execution may leave at the end of any block in `exits`;
+    where that is a choice which analyses should be asked about, let an edge lead to an empty
+    block and leave from there.  `checked`: the builder vouches for all numbers, and
     solving need not look.  `edits` were made to it since (`draft.Draft`); `answers` are what
     `together.Solved` found, by the number of edits.
     """

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from dataflow.analysis import UNREACHED
 from dataflow.lattice import Lattice, LatticeError
-from dataflow.together import NotYet
+from dataflow.system import NotYet
 
 Fact = Any
 """A fact of the lattice of whatever analysis it is of, or UNREACHED."""

@@ -16,7 +16,8 @@ from dataflow.analysis import UNREACHED, Analysis, System, Unreached
 from dataflow.graph import Flow
 from dataflow.lattice import Lattice
 from dataflow.order import collector_paused
-from dataflow.together import NotYet, Part, Partial, Shared, Solved, needs, untagged
+from dataflow.system import NotYet
+from dataflow.together import Part, Partial, Shared, Solved, needs, untagged
 
 if TYPE_CHECKING:
     from dataflow.results import Results
@@ -245,6 +246,8 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
         number, inner, count = subject
         try:
             facts = parts[number].system.evaluate(inner, [fact for _, fact in values])
+            if not count:  # evaluated for what it tells
+                return ()
         except NotYet:
             return [UNREACHED] * count
         return [UNREACHED if fact is UNREACHED else (number, fact) for fact in facts]

@@ -68,7 +68,7 @@ class Powerset(Lattice[frozenset[T]]):
         if self.universe is None:
             raise LatticeError(
                 "Powerset() has no top: it does not know all elements. "
-                "Write Powerset(universe=...), or Lifted(Dual(Powerset())) for a must-analysis"
+                "Write Powerset(universe=...); a must-analysis needs none if it has a `boundary`"
             )
         return self.universe
 

@@ -1,9 +1,7 @@
 """Answers: what a solved analysis says, asked for by node or by value.
 
 `PointResults` has `before(node)` and `after(node)`, `ValueResults` has `of(value)`.
-Facts are kept where blocks meet; the points inside a block are recomputed on demand, in
-stretches of about the square root of its length, so that asking for every point in any
-sensible order costs at most two transfers each and never a table of all of them.
+Facts are kept where blocks meet; the points inside a block are found again on demand (`cursor`).
 
 Asking outside the graph raises `KeyError`.  Where no execution gets there is no fact, not
 even bottom, which would say "reached, and nothing is known": `before`, `after` and `of`
@@ -13,16 +11,14 @@ raise `UnreachedError` there, and `reached(node)` asks for that alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from math import isqrt
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from attrs import define, field
 
 from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, SparseForward, Unreached
-from dataflow.around import add_place
+from dataflow.cursor import Cursor
 from dataflow.graph import Flow
-from dataflow.together import NotYet, needs
+from dataflow.together import needs
 
 if TYPE_CHECKING:
     from dataflow.solve import Sweep
@@ -141,8 +137,7 @@ class ValueResults(Results[N, V]):
 class PointResults(Results[N, V]):
     """A fact per program point."""
 
-    _marks: dict[int, list[V | Unreached]] = field(factory=dict, init=False)
-    _stretches: dict[int, tuple[int, list[V | Unreached]]] = field(factory=dict, init=False)
+    _cursor: Cursor[N, V] | None = field(default=None, init=False)
 
     def before(self, node: N) -> V:
         self.fresh()
@@ -154,7 +149,10 @@ class PointResults(Results[N, V]):
         return self._fact(block, position + 1, node)
 
     def reached(self, node: N) -> bool:
-        """Whether analysis gets to the node: from an entry, or backward from an exit."""
+        """Whether analysis gets to the node: from an entry, or backward from an exit.
+
+        A node with sub-graphs is where these end, so a call that never returns is not reached,
+        though there is a fact before it."""
         self.fresh()
         return self._known(*self.flow.places[self.flow.number(node)]) is not UNREACHED
 
@@ -173,45 +171,12 @@ class PointResults(Results[N, V]):
         start = self.states[block]
         if start is UNREACHED:
             return UNREACHED
-        length = len(self.flow.blocks[block])
-        if isinstance(self.analysis, Backward):
-            position = length - position
-        stride = isqrt(length) + 1
-        if block not in self._marks:
-            nodes = self._in_direction(block, 0, length)
-            self._marks[block] = list(islice(self._run(start, nodes), 0, None, stride))
-        number, offset = divmod(position, stride)
-        if block not in self._stretches or self._stretches[block][0] != number:
-            nodes = self._in_direction(block, number * stride, min((number + 1) * stride, length))
-            facts = list(self._run(self._marks[block][number], nodes))
-            self._stretches[block] = (number, facts)
-            self.sweep.told.clear()  # what transfers tell others is known
-        return self._stretches[block][1][offset]
-
-    def _in_direction(self, block: int, begin: int, end: int) -> Sequence[int]:
-        """Nodes of a block from `begin` to `end`, as the analysis goes through it."""
-        nodes = self.flow.blocks[block]
-        if isinstance(self.analysis, Backward):
-            return nodes[len(nodes) - end : len(nodes) - begin][::-1]
-        return nodes[begin:end]
-
-    def _run(self, fact: V | Unreached, nodes: Sequence[int]) -> Iterator[V | Unreached]:
-        analysis = self.analysis
-        assert isinstance(analysis, (Forward, Backward))
-        yield fact
-        for node in nodes:
-            try:
-                if fact is not UNREACHED:
-                    fact = analysis.transfer(self.flow.nodes[node], fact)
-                if fact is None:
-                    raise TypeError("transfer returned None")
-            except NotYet:  # it asked for an answer that never comes
-                fact = UNREACHED
-            except Exception as error:
-                error.add_note(f"while analysing {self.flow.nodes[node]}")
-                add_place(error, self.flow)
-                raise
-            yield fact
+        if self._cursor is None:
+            assert isinstance(self.analysis, (Forward, Backward))
+            self._cursor = Cursor(self.analysis, self.flow)
+        fact = self._cursor.at(block, start, position)
+        self.sweep.told.clear()  # what transfers tell others is known
+        return fact
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """`(node, fact before, fact after)` for every node in order, as text."""

@@ -17,7 +17,7 @@ from attrs import frozen
 from dataflow.analysis import Backward
 from dataflow.graph import Flow
 from dataflow.laws import LawBroken, for_some
-from dataflow.results import PointResults, ValueResults
+from dataflow.results import PointResults, UnreachedError, ValueResults
 
 if TYPE_CHECKING:
     from dataflow.laws import Values
@@ -119,22 +119,23 @@ def execute(
                 return Execution(steps, state, marks, ended=False)
             steps.append((flow.nodes[number], state))
             state = step(flow.nodes[number], state)
-        decider = beginning.get(block, next(iter(flow.blocks[block][-1:]), None))
+        decider = steps[-1][0] if steps else None  # before an empty block, too
         if block in beginning:
-            marks.append((len(steps), flow.nodes[beginning[block]]))
+            decider = flow.nodes[beginning[block]]
+            marks.append((len(steps), decider))
         choices = onward[block]
         chosen: int | None = 0 if choices else None
         if len(choices) + (block in flow.exits) > 1:
             if way is None or decider is None:
                 raise ValueError(
-                    f"{'block' if decider is None else flow.nodes[decider]} has several ways on: "
+                    f"{'block' if decider is None else decider} has several ways on: "
                     "say with way=... which one an execution takes"
                 )
-            chosen = way(flow.nodes[decider], state)
+            chosen = way(decider, state)
             leaves = chosen is None and block in flow.exits
             if not leaves and chosen not in range(len(choices)):
                 raise ValueError(
-                    f"way(...) is {chosen} at {flow.nodes[decider]}, which has {len(choices)} ways"
+                    f"way(...) is {chosen} at {decider}, which has {len(choices)} ways"
                     f" on, from 0{', and None' if block in flow.exits else ''}"
                 )
         if chosen is None:
@@ -150,13 +151,14 @@ def _look(
 ) -> None:
     """Compare each moment of an execution with the facts there."""
     for side, node, at in _moments(results.flow, execution):
-        if results.reached(node):
+        try:
             fact = results.before(node) if side == "before" else results.after(node)
+        except UnreachedError:
+            says = "there is no fact, as nothing is reached there"
+        else:
             if covers(fact, Moment(execution, at)):
                 continue
             says = f"the fact is {results.analysis.lattice.show(fact)}"
-        else:
-            says = "there is no fact, as nothing is reached there"
         shown = execution.steps[max(0, at - 8) : at]
         before = [f"  {state!r}  {ran}" for ran, state in shown]
         lines = [*(["  ..."] if at > 8 else []), *before, f"  {execution.state(at)!r}  <- here"]

@@ -15,7 +15,8 @@ from dataflow.analysis import UNREACHED, Backward, Forward
 from dataflow.equations import Points, Solution, Values
 from dataflow.hearing import Answer, Ear, Equation, Fact, Place, joined
 from dataflow.results import PointResults, Results, UnreachedError, ValueResults
-from dataflow.together import NotYet, Part, Partial, Shared, Solved
+from dataflow.system import NotYet
+from dataflow.together import Part, Partial, Shared, Solved
 
 
 class Answers:

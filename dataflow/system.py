@@ -25,6 +25,10 @@ UNREACHED: Final = Answer.UNREACHED
 Unreached = Literal[Answer.UNREACHED]
 
 
+class NotYet(Exception):
+    """Nothing is known yet of what was asked for; the constraint says nothing."""
+
+
 @define(eq=False, frozen=True, slots=False)
 class System(Generic[V]):
     """Constraints over unknowns, all numbered.

@@ -7,9 +7,10 @@
 
 One node a line: an optional label, optional results before `=`, a word that names what
 the node does, its operands, and after `->` the labels that may run next.  Without an
-arrow the next line does; the last line, and `-> exit`, leave the graph.  The first line
-is the entry.  `#` starts a comment.  A name that no line defines is an input, in the order
-they are named; what a line `return x` reads is read after the graph.
+arrow the next line does; the last line, and `-> exit`, leave the graph, which is a way with a
+number like any other.  The first line is the entry.  `#` starts a comment.  A name that no line
+defines is an input, in the order they are named; what a line `return x` reads is read after the
+graph.
 
 A label may take values, which the arrows to it give.  So names can be defined once each:
 
@@ -142,6 +143,16 @@ def _flow(
     value_number = {name: number for number, name in enumerate(values)}
     defined = {name for node in nodes for name in node.results} | {n for t in takes for n in t}
 
+    exits = []
+    for number in leaving:
+        exits.append(ends[number])
+        if len(arrows[number]) > 1:  # leaving is one of its ways: a block to leave by
+            exits[-1] = len(blocks)
+            way = [to for to, _ in arrows[number]].index("exit")
+            first = next((e for e, edge in enumerate(edges) if edge[0] == ends[number]), 0)
+            edges.insert(first + way, (ends[number], len(blocks)))
+            blocks.append([])
+
     copies = []
     for number, ways in enumerate(arrows):
         for to, given in ways:
@@ -162,7 +173,7 @@ def _flow(
         blocks=blocks,
         edges=edges,
         entries=[starts[0]],
-        exits=[ends[number] for number in leaving],
+        exits=exits,
         values=values,
         operands=[tuple(value_number[name] for name in node.operands) for node in nodes],
         results=[tuple(value_number[name] for name in node.results) for node in nodes],

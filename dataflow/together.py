@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from attrs import define
 
 from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, System
+from dataflow.cursor import Cursor
 from dataflow.graph import Flow
 from dataflow.lattice import Lattice
+from dataflow.system import NotYet
 
 if TYPE_CHECKING:
     from dataflow.results import Results
@@ -34,23 +36,39 @@ V = TypeVar("V")
 K = TypeVar("K", bound=Hashable)
 
 
-class NotYet(Exception):
-    """Nothing is known yet of what was asked for; the constraint says nothing."""
-
-
-class Solved(Generic[N, V]):
-    """The final answer of another analysis, asked for like `Results`."""
+class _Asks(Generic[N, V]):
+    """A field for another analysis, which `analysis()` makes."""
 
     def __init__(self, analysis: Callable[[], Analysis[N, V]]) -> None:
+        given: object = analysis
+        if isinstance(given, Analysis):
+            kind, name = type(self).__name__, type(given).__name__
+            raise TypeError(f"{kind} wants what makes an analysis, not one: write {kind}({name})")
         self.analysis = analysis
         self.given: object = None  # the one of the analysis that was passed to `solve`
-        self._results: Results[N, V] | None = None
+
+    def _unbound(self) -> RuntimeError:
+        return _unbound(f"{type(self).__name__}({getattr(self.analysis, '__name__', '...')})")
+
+
+def _unbound(field: str) -> RuntimeError:
+    return RuntimeError(
+        f"nothing is known of {field} here: solve() fills in the fields of an attrs class, which "
+        f"is @frozen and has `name: {field.partition('(')[0]}[...] = {field}`; when it is solved, "
+        "ask results.filled(analysis.name)"
+    )
+
+
+class Solved(_Asks[N, V]):
+    """The final answer of another analysis, asked for like `Results`."""
+
+    _results: Results[N, V] | None = None
 
     @property
     def results(self) -> Results[N, V]:
         """All of the answer.  Raises `RuntimeError` outside of `solve`."""
         if self._results is None:
-            raise RuntimeError(f"{self.analysis} is solved by solve(), and nothing is known before")
+            raise self._unbound()
         return self._results
 
     def before(self, node: N) -> V:
@@ -66,42 +84,49 @@ class Solved(Generic[N, V]):
         return self.results.of(value)
 
 
-class Partial(Generic[N, V]):
-    """The answer so far of another analysis, which is solved in the same fixpoint."""
+class Partial(_Asks[N, V]):
+    """The answer so far of another analysis, which is solved in the same fixpoint.
 
-    def __init__(self, analysis: Callable[[], Analysis[N, V]]) -> None:
-        self.analysis = analysis
-        self.given: object = None
-        self._part: Part | None = None
+    Raises `RuntimeError` outside of `solve`, and `TypeError` if that analysis has no such facts.
+    """
+
+    _part: Part | None = None
+    _cursor: Cursor[N, V] | None = None
 
     @property
     def _bound(self) -> Part:
         if self._part is None:
-            raise RuntimeError(f"{self.analysis} is solved by solve(), and nothing is known before")
+            raise self._unbound()
         return self._part
 
     def before(self, node: N) -> V:
         """The fact before a node, so far."""
-        part = self._bound
-        place = part.flow.place(node)
-        return self._at(*place)
+        return self._at(*self._bound.flow.place(node))
 
     def after(self, node: N) -> V:
         """The fact after a node, so far."""
-        part = self._bound
-        block, position = part.flow.places[part.flow.number(node)]
+        flow = self._bound.flow
+        block, position = flow.places[flow.number(node)]
         return self._at(block, position + 1)
 
     def of(self, value: object) -> V:
         """The fact of a value, so far."""
         part = self._bound
+        if isinstance(part.analysis, (Forward, Backward)):
+            name = type(part.analysis).__name__
+            raise TypeError(f"{name} has a fact per program point: ask before(node)")
         return part.read(part.flow.value(value))  # type: ignore[no-any-return]  # of that analysis
 
     def _at(self, block: int, position: int) -> V:
         part = self._bound
         analysis = part.analysis
-        assert isinstance(analysis, (Forward, Backward)), f"{analysis} has a fact per value"
+        if not isinstance(analysis, (Forward, Backward)):
+            raise TypeError(f"{type(analysis).__name__} has a fact per value: ask of(value)")
         fact: V = part.read(block)
+        if not needs(analysis):
+            self._cursor = self._cursor or Cursor(analysis, part.flow)
+            return self._cursor.at(block, fact, position)  # type: ignore[return-value]  # reached
+        # What its transfers ask of others is asked by whoever asks for this fact.
         nodes = part.flow.blocks[block]
         inside = nodes[:position] if isinstance(analysis, Forward) else nodes[position:][::-1]
         for node in inside:
@@ -136,7 +161,7 @@ class Shared(Generic[K, V]):
     @property
     def _bound(self) -> Sweep[Any]:
         if self._sweep is None:
-            raise RuntimeError("shared unknowns are known inside solve() and in its results")
+            raise _unbound(f"Shared({self.lattice!r})")
         return self._sweep
 
     def _unknown(self, key: K) -> int:

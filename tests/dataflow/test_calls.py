@@ -18,6 +18,7 @@ from dataflow import (
     Lattice,
     Linked,
     Powerset,
+    Shared,
     SparseForward,
     TextGraph,
     TextNode,
@@ -182,3 +183,50 @@ def test_too_many_call_paths_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(calls_module, "MOST", 1_000)
     with pytest.raises(ValueError, match=r"more than 1,000 call paths, the last to 'f\d+'"):
         link(chain(20, 2), called_function, "f0")
+
+
+class Conditional(Constants):
+    """`test c` goes the first way unless c is 0."""
+
+    def takes(self, node: Node, way: int, operands: Sequence[Constant]) -> bool:
+        if node.of.word != "test" or not isinstance(operands[0], int):
+            return True
+        return way == (0 if operands[0] else 1)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("arrow", ["exit, more", "more, exit"])
+def test_a_function_that_is_left_by_one_of_several_ways(number: int, arrow: str) -> None:
+    """Each way has the number that it has in the text, whoever calls."""
+    functions = {
+        "main": parse(f"c = {number}\nr = f c"),
+        "f": parse(f"y = 7\ntest x -> {arrow}\nmore: z = 2\nspin: nop -> spin\ndead: return y"),
+    }
+    graph = link(functions, lambda node: "f" if node.word == "f" else None, "main")
+    results = solve(Conditional(), graph)
+    (z,) = [v for v in graph.flow.values if str(v).endswith("/ z")]
+    leaves = arrow.split(", ")[0 if number else 1] == "exit"
+    assert results.reached(Instance((), "r")) == leaves
+    assert results.reached(z) != leaves
+
+
+@frozen
+class Gathering(Constants):
+    """The same, which also gathers the words that are evaluated."""
+
+    words: Shared[str, frozenset[str]] = Shared(Powerset())
+
+    def transfer(self, node: Node, operands: Sequence[Constant]) -> Sequence[Constant]:
+        self.words.add("all", frozenset({node.of.word}))
+        return super().transfer(node, operands)
+
+
+def test_what_is_said_of_results_that_a_callee_gives_does_not_count() -> None:
+    """Also where calls are evaluated for what they tell."""
+    functions = {"main": parse("a = 1\nb = twice a"), "twice": parse("y = add x x\nreturn y")}
+    graph = link(functions, lambda node: "twice" if node.word == "twice" else None, "main")
+    analysis = Gathering()
+    results = solve(analysis, graph)
+    verify(results)
+    assert results.of(Instance((), "b")) == 2
+    assert results.filled(analysis.words).of("all") == {"1", "twice", "add", "return"}

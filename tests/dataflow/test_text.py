@@ -20,13 +20,16 @@ def edges(graph: TextGraph) -> set[tuple[str, str]]:
     between = {
         (flow.nodes[flow.blocks[source][-1]].label, flow.nodes[flow.blocks[target][0]].label)
         for source, target in flow.edges
+        if flow.blocks[target]
     }
     return inside | between
 
 
 def exits(graph: TextGraph) -> set[str]:
     """The labels of the lines that may leave the graph."""
-    return {graph.flow.nodes[graph.flow.blocks[block][-1]].label for block in graph.flow.exits}
+    flow = graph.flow
+    ends = {target: source for source, target in flow.edges if not flow.blocks[target]}
+    return {flow.nodes[flow.blocks[ends.get(block, block)][-1]].label for block in flow.exits}
 
 
 @pytest.mark.parametrize(
@@ -69,8 +72,12 @@ def test_a_line_may_leave_the_graph_or_go_on() -> None:
     graph = parse("a: nop\nb: nop -> exit, c\nc: nop\nd: nop -> exit\ne: nop -> b")
     assert exits(graph) == {"b", "d"}
     assert edges(graph) == {("a", "b"), ("b", "c"), ("c", "d"), ("e", "b")}
-    ends = [graph.flow.nodes[block[-1]].label for block in graph.flow.blocks]
-    assert "b" in ends
+    flow = graph.flow
+    ways = {
+        way: flow.blocks[target] for (_, target), way in zip(flow.edges, flow.ways, strict=True)
+    }
+    assert ways[graph.node("b"), 0] == []
+    assert ways[graph.node("b"), 1] == [2, 3]
 
 
 def test_the_first_line_is_the_entry_even_in_a_loop() -> None:

@@ -17,6 +17,8 @@ from dataflow import (
     TOP,
     Backward,
     Bits,
+    Chain,
+    Dual,
     Flat,
     Flow,
     Forward,
@@ -110,7 +112,7 @@ def test_an_analysis_object_may_be_solved_over_several_graphs() -> None:
     assert results[0].after(first.node("2")) == frozenset()
     assert results[1].after(second.node("3")) == {"y"}
     assert results[0].after(first.node("2")) == frozenset()
-    with pytest.raises(RuntimeError, match=r"solved by solve\(\)"):
+    with pytest.raises(RuntimeError, match=r"known of Solved\(Live\) here: solve\(\)"):
         analysis.transfer(first.node("1"), frozenset())
 
 
@@ -603,7 +605,7 @@ def test_each_solution_has_cells_of_its_own() -> None:
     one, two = solve(analysis, first), solve(analysis, second)
     assert one.filled(analysis.cells).of("c") == {"x"}
     assert two.filled(analysis.cells).of("c") == {"y"}
-    with pytest.raises(RuntimeError, match="inside solve"):
+    with pytest.raises(RuntimeError, match="nothing is known of Shared"):
         analysis.cells.of("c")
 
 
@@ -712,7 +714,13 @@ def number_of(elements: frozenset[Any]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("data", "code"), [(ForwardData(), ForwardCode()), (BackwardData(), BackwardCode())]
+    ("data", "code"),
+    [
+        (ForwardData(), ForwardCode()),
+        (BackwardData(), BackwardCode()),
+        (ForwardData(Dual(Bits(8))), ForwardCode(Dual(Bits(8)))),
+        (BackwardData(Dual(Bits(8))), BackwardCode(Dual(Bits(8)))),
+    ],
 )
 @settings(deadline=None, max_examples=120)
 @given(st.data())
@@ -736,3 +744,95 @@ def test_gen_and_kill_agree_with_the_transfer(data: Any, code: Any, draw: st.Dat
         if composed.reached(node):
             assert composed.before(node) == stepped.before(node)
             assert composed.after(node) == stepped.after(node)
+
+
+# Mistakes
+
+
+class NoFields(Forward[TextNode, Names]):
+    """No attrs class, so nobody sees what it needs."""
+
+    lattice: Lattice[Names] = Powerset()
+    live = Solved(Live)
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        return self.live.after(node)
+
+
+class NoSharedFields(NoFields):
+    cells: Shared[str, Names] = Shared(Powerset())
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        return self.cells.of("x")
+
+
+@frozen
+class AsksValues(Forward[TextNode, Names]):
+    """Asks an analysis of points for a value."""
+
+    live: Partial[TextNode, Names] = Partial(Live)
+    lattice: Lattice[Names] = Powerset()
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        return self.live.of("x")
+
+
+@frozen
+class AsksPoints(Forward[TextNode, Names]):
+    """Asks an analysis of values for a point."""
+
+    numbers: Partial[TextNode, Any] = Partial(lambda: Numbers())
+    lattice: Lattice[Names] = Powerset()
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        return value | {str(self.numbers.before(node))}
+
+
+@pytest.mark.parametrize(
+    ("analysis", "message"),
+    [
+        (NoFields(), r"known of Solved\(Live\) here.* @frozen and has `name: Solved"),
+        (NoSharedFields(), r"known of Shared\(Powerset.*ask results.filled\(analysis.name"),
+        (AsksValues(), r"Live has a fact per program point: ask before\(node\)"),
+        (AsksPoints(), r"Numbers has a fact per value: ask of\(value\)"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(analysis: Any, message: str) -> None:
+    with pytest.raises((RuntimeError, TypeError), match=message):
+        solve(analysis, parse("x: nop -> x"))
+
+
+def test_an_analysis_in_place_of_its_class_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match=r"wants what makes an analysis, not one: write Solved\(Live"
+    ):
+        Solved(Live())  # type: ignore[arg-type]
+
+
+@frozen
+class Pressed(Forward[TextNode, int]):
+    """The most names live at once, so far."""
+
+    live: Partial[TextNode, Names] = Partial(lambda: Counted())
+    lattice: Lattice[int] = Chain()
+
+    def transfer(self, node: TextNode, value: int) -> int:
+        return max(value, len(self.live.after(node)))
+
+
+class Counted(Live):
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        times_asked.append(node)
+        return super().transfer(node, value)
+
+
+times_asked: list[TextNode] = []
+
+
+def test_points_of_an_answer_so_far_cost_a_few_transfers_each() -> None:
+    """And not all the way from where their block begins."""
+    graph = parse("\n".join(["a = read", *["a = op a b"] * 500, "write a"]))
+    times_asked.clear()
+    results = solve(Pressed(), graph)
+    assert results.after(graph.flow.nodes[-1]) == 2
+    assert len(times_asked) < 5 * len(graph.flow.nodes)

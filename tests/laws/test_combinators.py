@@ -75,6 +75,18 @@ def test_twice_upside_down_widens_again() -> None:
     assert Dual(Interval()).widen((0, INFINITY), (1, INFINITY), 1) == (1, INFINITY)
 
 
+def test_maps_of_facts_without_a_bottom_go_around_loops() -> None:
+    """A key that is new in a loop has nothing to be widened from."""
+    must = MapOf[str, frozenset[str]](Dual(Powerset()))
+    old, new = {"x": frozenset("ab")}, {"x": frozenset("a"), "y": frozenset("c")}
+    assert must.widen(old, must.join(old, new), 1) == new
+    numbers = MapOf[str, Any](Interval())
+    assert numbers.widen({"x": (0, 0)}, {"x": (0, 1), "y": (0, 1)}, 1) == {
+        "x": (0, INFINITY),
+        "y": (0, 1),
+    }
+
+
 @frozen
 class Shrinks(Forward[TextNode, Any]):
     """Numbers certainly in range, one less per round."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from dataflow import (
     LawBroken,
     MapOf,
     Powerset,
+    Record,
     SparseBackward,
     SparseForward,
     TextNode,
@@ -278,9 +280,38 @@ def adds_to_map(node: TextNode, value: dict[str, int]) -> dict[str, int]:
     return value
 
 
+@frozen
+class State:
+    """A record that is frozen, of what is not."""
+
+    env: Any
+
+
+@dataclass(frozen=True)
+class Plain:
+    env: Any
+
+
+@frozen
+class Plains(Lattice[Plain]):
+    @property
+    def bottom(self) -> Plain:
+        return Plain({})
+
+    def join(self, a: Plain, b: Plain) -> Plain:
+        return Plain({**a.env, **b.env})
+
+
+def adds_to_field(node: TextNode, value: State | Plain) -> State | Plain:
+    value.env["n"] = 1
+    return value
+
+
 @pytest.mark.parametrize(
     ("analysis", "message"),
     [
+        (wrong(adds_to_field, Record(State, env=MapOf(Flat()))), r"argument into State\(env=\{'n'"),
+        (wrong(adds_to_field, Plains()), r"changed its argument into Plain\(env=\{'n': 1\}\)"),
         (wrong(lambda node, value: 1 // 0, Powerset()), "raised ZeroDivisionError: integer div"),
         (wrong(lambda node, value: None, Powerset()), "returned None, of type NoneType"),
         (wrong(lambda node, value: [*value, "n"], Powerset()), r"returned \['n'\], of type list"),

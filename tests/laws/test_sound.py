@@ -17,6 +17,7 @@ from dataflow import (
     Dual,
     Flow,
     Forward,
+    Instance,
     Interval,
     Lattice,
     LawBroken,
@@ -26,6 +27,7 @@ from dataflow import (
     Unreached,
     check_sound,
     check_values,
+    link,
     parse,
     solve,
     verify,
@@ -316,12 +318,60 @@ def test_a_node_with_sub_graphs_begins_before_them_and_acts_after() -> None:
 
 
 def test_an_execution_may_leave_or_go_on() -> None:
-    """None is the way out, where there is one."""
-    graph = parse("a: nop -> exit, b\nb: nop")
+    """None is the way out of a block that leaves and leads on; to leave may be a way, too."""
+    flow: Flow[str] = Flow(["a", "b"], [[0], [1]], [(0, 1)], [0], [0, 1])
     for chosen, ran in ((None, "a"), (0, "ab")):
-        execution = execute(graph.flow, 0, chosen, lambda n, s: s, lambda n, s: s)
-        assert "".join(node.label for node, _ in execution.steps) == ran
+        execution = execute(flow, 0, chosen, lambda n, s: s, lambda n, s: s)
+        assert "".join(node for node, _ in execution.steps) == ran
         assert execution.ended
+    graph = parse("a: nop -> exit, b\nb: nop")
+    for chosen, ran in ((0, "a"), (1, "ab")):
+        run = execute(graph.flow, 0, chosen, lambda n, s: s, lambda n, s: s)
+        assert "".join(node.label for node, _ in run.steps) == ran
+        assert run.ended
+
+
+def test_there_is_a_fact_before_a_call_that_never_returns() -> None:
+    functions = {"main": parse("start: call\nend: nop"), "f": parse("spin: nop -> spin")}
+    graph = link(functions, lambda node: "f" if node.word == "call" else None, "main")
+    call = Instance((), functions["main"].node("start"))
+
+    @frozen
+    class Ran(Forward[Instance[TextNode], frozenset[str]]):
+        lattice: Lattice[frozenset[str]] = Powerset()
+
+        def transfer(self, node: Instance[TextNode], value: frozenset[str]) -> frozenset[str]:
+            return value | {node.of.word}
+
+    results = solve(Ran(), graph)
+    assert results.before(call) == frozenset()
+    assert not results.reached(call)
+    check_sound(
+        results, [0], lambda node, state: state,
+        lambda fact, moment: {node.of.word for node in moment.past} <= fact, limit=9,
+    )  # fmt: skip
+
+
+def test_the_last_node_of_a_function_decides_who_goes_on() -> None:
+    """One that calls itself returns to one of two callers, and the state knows to which."""
+    functions = {
+        "main": parse("call\nend"),
+        "f": parse("test -> more, done\nmore: call\ndone: return"),
+    }
+    graph = link(functions, lambda node: "f" if node.word == "call" else None, "main")
+
+    def step(node: Instance[TextNode], state: tuple[int, int]) -> tuple[int, int]:
+        left, deep = state
+        change = {"test": 1, "call": -1}.get(node.of.word, 0)
+        return left - (change == 1), deep + change
+
+    def way(node: Instance[TextNode], state: tuple[int, int]) -> int:
+        left, deep = state
+        return 0 if (left > 0 if node.of.word == "test" else deep == 1) else 1
+
+    execution = execute(graph.flow, graph.flow.entries[0], (3, 0), step, way)
+    ran = " ".join(node.of.word for node, _ in execution.steps)
+    assert ran == "test test test return call return call return call end"
 
 
 def test_an_endless_execution_is_cut_off() -> None:
