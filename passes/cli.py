@@ -20,7 +20,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from typing import Any
 
 import passes
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.effects != "observed" and cli_fit.are_used(arguments):
         parser.error("--effects is for a model that is captured as a graph: leave it out")
     try:
-        with _progress(f"analysing {arguments.model}"):
+        # What a module prints while it is imported or run is no part of the answer.
+        with _progress(f"analysing {arguments.model}"), redirect_stdout(sys.stderr):
             status, lines = _answer(arguments)
             output = "\n".join(lines)
     except ProgramError as error:
@@ -149,15 +151,10 @@ def _load(model: str, trust: bool, effects: EffectsKnown) -> Program:
             f"{model} should return (model, inputs) or (model, args, kwargs), and returned a "
             f"{type(made).__name__}"
         )
-    source, inputs, *rest = made
-    # Any: keywords of the user's model, among which mypy would look for those of `load`.
-    kwargs: dict[str, Any] = dict(rest[0]) if rest else {}
-    if isinstance(inputs, dict):
-        kwargs |= inputs
-        inputs = ()
-    if not isinstance(inputs, (tuple, list)):
-        inputs = (inputs,)
-    return passes.load(source, *inputs, trust=trust, effects=effects, **kwargs)
+    # Any: a module's functions are not known before it is imported.
+    fitting: Any = import_module("passes.frontends.fitting")
+    call = fitting.as_call(made)
+    return passes.load(call.model, *call.args, trust=trust, effects=effects, **call.kwargs)
 
 
 @contextmanager

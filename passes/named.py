@@ -30,10 +30,13 @@ def function_named(name: str, example: str) -> Callable[..., object]:
     sys.path.insert(0, os.getcwd())
     try:
         module = import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        advice = f"looked in {os.getcwd()} and the environment"
+        if module_name.endswith(".py"):
+            path = os.path.relpath(module_name).removesuffix(".py").replace(os.sep, ".")
+            advice = f"give the module, not its file: {path}:{function_name}"
         raise CaptureError(
-            f"cannot import {module_name}: {type(error).__name__}: {error} "
-            f"(looked in {os.getcwd()} and the environment)"
+            f"cannot import {module_name}: {type(error).__name__}: {error} ({advice})"
         ) from error
     function: object = getattr(module, function_name, None)
     if not callable(function):
@@ -45,5 +48,5 @@ def called(function: Callable[..., object], name: str) -> object:
     """What a function without arguments returns.  Raises `CaptureError` for what it raises."""
     try:
         return function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CaptureError(f"{name}() raised {type(error).__name__}: {error}") from error

@@ -108,9 +108,13 @@ def dynamic_inputs(
                 )
             places.setdefault(name, []).append(f"{label}.shape[{place}]")
             high = getattr(dim, "max", FARTHEST)
-            ranges.setdefault(
-                name, (max(1, getattr(dim, "min", 1)), int(high) if high < FARTHEST else None)
-            )
+            low, end = max(1, getattr(dim, "min", 1)), int(high) if high < FARTHEST else None
+            if size < low or (end is not None and size > end):
+                raise CaptureError(
+                    f"{label}.shape[{place}] is {size}, and {name!r} is from {low} to "
+                    f"{end or 'any size'}: give inputs of a size in that range"
+                )
+            ranges.setdefault(name, (low, end))
         inputs.append(DynamicInput(real, names))
     found = [
         Dimension(Symbol(name, tuple(places[name]), *ranges[name], size), sympy.Symbol(name))

@@ -113,7 +113,14 @@ def as_call(made: object, inputs: object = None) -> Call:
             )
         made, inputs, *rest = made
         call = as_call(made, inputs)
-        return evolve(call, kwargs={**call.kwargs, **rest[0]}) if rest else call
+        for kwargs in rest:
+            if not isinstance(kwargs, Mapping):
+                raise CaptureError(
+                    "in (model, args, kwargs), kwargs should be a mapping by name, and is a "
+                    f"{type(kwargs).__name__}"
+                )
+            call = evolve(call, kwargs={**call.kwargs, **kwargs})
+        return call
     if inputs is None:
         return Call(made)
     if isinstance(inputs, Mapping):

@@ -20,11 +20,12 @@ from typing import Any, Literal
 
 import torch
 from attrs import define, field
-from torch import nn
+from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.optim import Optimizer
 from torch.optim import optimizer as optimizers
+from torch.utils import _foreach_utils
 
 from passes.census import Census
 from passes.errors import CaptureError, ProgramError
@@ -333,8 +334,10 @@ _ORDER = (Role.PARAMETER, Role.BUFFER, Role.CONSTANT, Role.GRADIENT, Role.STATE,
 
 @contextmanager
 def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
-    """Errors say what to do, torch is quiet, and optimizers choose as for real tensors."""
-    optimizers._foreach_supported_types.append(FakeTensor)
+    """Errors say what to do, torch is quiet; optimizers, and what clips gradients, choose as for
+    real tensors."""
+    for known in _KNOWN_TO_FOREACH:
+        known.append(FakeTensor)
     try:
         with sealed(), warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
@@ -352,7 +355,15 @@ def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
             "  Does it run on real ones? Data of tensors cannot decide what it does"
         ) from error
     finally:
-        optimizers._foreach_supported_types.remove(FakeTensor)
+        for known in _KNOWN_TO_FOREACH:
+            known.remove(FakeTensor)
+
+
+# Any: lists of types that are typed in two ways.
+_KNOWN_TO_FOREACH: tuple[Any, ...] = (
+    optimizers._foreach_supported_types,
+    _foreach_utils._foreach_supported_types,
+)
 
 
 def _is_recurrent(model: nn.Module) -> bool:
@@ -374,3 +385,14 @@ def _notes(model: nn.Module, recorder: Recorder, step: Step) -> Iterator[str]:
     made = [name for name, tensor in recorder.constants.items() if isinstance(tensor, FakeTensor)]
     if made:
         yield f"{len(made)} tensors that an earlier step has made are taken as constants"
+    again = [n for n, phase in recorder.phases.items() if phase == "backward" and _draws(n)]
+    if again:
+        yield (
+            f"{len(again)} ops draw random numbers in the backward pass, such as {again[0]}: where "
+            "checkpointing runs the forward again it draws the same ones, and this graph others"
+        )
+
+
+def _draws(node: fx.Node) -> bool:
+    tags = getattr(node.target, "tags", ())
+    return torch.Tag.nondeterministic_seeded in tags

@@ -98,8 +98,8 @@ class Search:
     """A search for a plan within `capacity` that takes back at most so many steps, until so
     late.
 
-    `limits[s]` is how high section `s` may be at most.  If it `is_quick`, it does not ask whether
-    there is room in basins, which costs more than it saves where hardly a step is taken back.
+    `limits[s]` is how high section `s` may be at most.  If it `is_quick`, it does not ask which
+    steps are hopeless, which costs more than it saves where hardly one is taken back.
     """
 
     puzzle: Puzzle
@@ -152,7 +152,9 @@ class Search:
             if answer != NOTHING:
                 offsets[self.puzzle.order[answer]] = niche.floor
             partial = partial.copy()
-            if self._follow(partial, niche, answer) and self._is_hopeful(partial, niche, answer):
+            if self._follow(partial, niche, answer) and (
+                self.is_quick or self._is_hopeful(partial, niche, answer)
+            ):
                 self._ask(partial)
                 stack.append((partial, answer))
             else:
@@ -200,7 +202,7 @@ class Search:
         """Whether there is room beside what the answer raised, and this was not met before."""
         skyline, section = partial.skyline, niche.section
         parts = [(section, section + 1)] if answer == NOTHING else self.puzzle.parts[answer]
-        for part in () if self.is_quick else parts:
+        for part in parts:
             full = lacks_room(self.puzzle, skyline, self.limits, partial.unplaced, part)
             if full is not None:
                 self.failures[full] += 1

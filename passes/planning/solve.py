@@ -119,7 +119,7 @@ def within(
         if outcome is Outcome.IMPOSSIBLE:
             raise PlanError(_too_tight(work, capacity))
         steps *= 2
-    return work.best
+    return work.checked
 
 
 def smallest(
@@ -140,7 +140,7 @@ def smallest(
         work.dive(work.lower_bound, PREFERENCES[:2])
         work.descend()
         work.dive(work.lower_bound, PREFERENCES[2:])
-        return work.best
+        return work.checked
     work.dive(work.lower_bound)
     steps = FIRST_ROUND
     while not work.best.is_optimal and not work.is_late:
@@ -152,7 +152,7 @@ def smallest(
             if work.search(target, steps) is Outcome.IMPOSSIBLE:
                 work.prove(target + work.unit)
         steps *= 2
-    return work.best
+    return work.checked
 
 
 @define(eq=False)
@@ -210,11 +210,16 @@ class _Work:
         self._better(evolve(self.best, lower_bound=min(lower_bound, self.best.size)))
 
     def found(self, offsets: Sequence[int]) -> None:
-        """A plan: checked and kept if it is the smallest so far."""
+        """A plan: kept if it is the smallest so far."""
         size = max((o + b.size for o, b in zip(offsets, self.buffers, strict=True)), default=0)
         if size < self.best.size:
-            check(self.buffers, offsets, size, self.alignment)
             self._better(Layout(tuple(offsets), size, self.best.lower_bound))
+
+    @property
+    def checked(self) -> Layout:
+        """The best layout, after a look at whether it is one."""
+        check(self.buffers, self.best.offsets, self.best.size, self.alignment)
+        return self.best
 
     def _better(self, layout: Layout) -> None:
         self.best = layout

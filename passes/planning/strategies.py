@@ -69,7 +69,7 @@ STRATEGIES = tuple(
 
 QUICK = tuple(
     Strategy(preference, rule, follows_best=True)
-    for rule in (tightest, lowest)
+    for rule in (lowest, tightest)
     for preference in (by_load_and_area, by_load_and_width)
 )
 """The few that mostly find a plan without turning back."""

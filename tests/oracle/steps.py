@@ -513,6 +513,18 @@ def first_adagrad() -> StepCase:  # begins with state
     )
 
 
+class _Clipping(optim.SGD):
+    def step(self, closure: Any = None) -> Any:
+        nn.utils.clip_grad_norm_([p for group in self.param_groups for p in group["params"]], 0.1)
+        return super().step(closure)
+
+
+@_step
+def clipped() -> StepCase:
+    model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4))
+    return StepCase(model, _mean, (torch.randn(8, 8),), _Clipping)
+
+
 @_step
 def number_read() -> StepCase:
     def loss(out: Tensor, y: Tensor) -> Tensor:

@@ -123,6 +123,8 @@ def test_a_file_needs_trust(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         ("examples.models:Bottleneck", "raised TypeError"),
         ("os:getcwd", "should return (model, inputs)"),
         ("LICENSE", "not a .pt2 file"),
+        ("examples/models.py:gpt2", "not its file: examples.models:gpt2"),
+        ("sys:exit", "raised SystemExit"),
     ],
 )
 def test_a_wrong_model_is_told_what_to_do(
@@ -134,6 +136,32 @@ def test_a_wrong_model_is_told_what_to_do(
     assert captured.err.startswith("dataflow: ")
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("options", [[], ["--budget", "1MiB"]])
+def test_what_a_model_prints_is_no_part_of_the_answer(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+) -> None:
+    name = f"talking{len(options)}"
+    (tmp_path / f"{name}.py").write_text(
+        "import torch\n"
+        "print('loading')\n"
+        "def make():\n"
+        "    print('making')\n"
+        "    return torch.nn.ReLU(), torch.rand(4), {}\n"
+        "def without():\n"
+        "    return torch.nn.ReLU(), torch.rand(4), None\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["memory", f"{name}:make", "--json", *options]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["peak_bytes"] == 16
+    assert told.err == "loading\nmaking\n"
+    assert main(["memory", f"{name}:without", *options]) == 2
+    assert "kwargs should be a mapping by name, and is a NoneType" in capsys.readouterr().err
 
 
 def test_the_installed_command_runs() -> None:

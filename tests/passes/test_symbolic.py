@@ -435,6 +435,7 @@ class TestInputsOfSteps:
     BAD: Mapping[str, tuple[Any, str]] = {
         "no such input": ({"x": {0: "rows"}}, "no such input; there are input, target"),
         "no such dimension": ({"input": {2: "rows"}}, "has no dim 2"),
+        "not in its range": ({"input": {0: Dim("n", max=2)}}, "is 3, and 'n' is from 1 to 2"),
         "one name for two sizes": ({"input": {0: "n", 1: "n"}}, "is 4, and input.shape.0., which"),
     }
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
 from torch import Tensor, nn, optim
+from torch.utils.checkpoint import checkpoint
 
 import passes
 from passes import CaptureError, Program, Role
@@ -288,7 +289,27 @@ def test_hooks_of_an_optimizer_are_captured() -> None:
     optimizer = optim.SGD(model.parameters())
     optimizer.register_step_pre_hook(clip)
     program = _sgd(model=model, optimizer=optimizer)
-    assert [op.name for op in program.ops if "norm" in op.target]
+    assert [op.target for op in program.ops if "norm" in op.target and op.phase == "update"] == [
+        "aten._foreach_norm.Scalar",  # as on real tensors
+        "aten.linalg_vector_norm.default",
+    ]
+
+
+class _Again(nn.Module):
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(4, 2), nn.Dropout(share))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = checkpoint(self.inner, x, use_reentrant=False)
+        return result
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.5, 1), (0.0, 0)])
+def test_random_numbers_drawn_again_are_told(share: float, count: int) -> None:
+    """Checkpointing restores the generator's state, which no operator shows."""
+    notes = _sgd(model=_Again(share)).notes
+    assert sum("in the backward pass" in note for note in notes) == count
 
 
 class _Branching(nn.Linear):
