@@ -184,7 +184,7 @@ def test_a_transfer_that_returns_nothing_is_named_with_its_block() -> None:
         solve(Forgets(), parse("a\nb -> 1, exit"))
     straight = parse("a\nb -> exit")
     results = solve(Forgets(), straight)
-    with pytest.raises(TypeError, match="transfer returned None\n(.*\n)*while analysing a"):
+    with pytest.raises(TypeError, match=r"transfer returned None\n(.*\n)*while analysing a"):
         results.after(straight.flow.nodes[1])
 
 
