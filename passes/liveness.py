@@ -124,6 +124,8 @@ class Liveness:
                 until = op.index - (not op.region_flow.held_for_stacking)
                 for value in op.region_flow.held:
                     last[value.index] = max(last[value.index], until)
+                for value in op.region_flow.early:  # used or not
+                    last[value.index] = max(last[value.index], op.index)
         if live_at_exit == "all":
             last = [end] * len(last)
         else:

@@ -43,6 +43,7 @@ from passes.program import (
     Op,
     OpKind,
     ResultEffect,
+    Unknown,
     Value,
 )
 
@@ -153,6 +154,10 @@ def unobserved(
     values = walk.book.leaves("/".join((*path, node.name)), leaves)
     types = [value.type for value in values]
     effects = effects_of(node, called, env, walk.book, operands, types)
+    if result is MISSING and result_count(called) is None:
+        # One value stands for however many there are, and new ones are not the same.
+        many = [Unknown(None) if isinstance(one, Fresh) else one for one in effects.results]
+        effects = evolve(effects, results=tuple(many))
     renames = tuple(_resized(walk, node, path, env, operands, effects))
     after = tuple(AliasOf((position,)) for position, _ in renames)
     effects = evolve(effects, results=(*effects.results, *after))

@@ -92,6 +92,23 @@ def body_of(argument: object, env: Env) -> fx.GraphModule:
     return body
 
 
+def outside_transforms(node: fx.Node) -> None:
+    """Refuse an operator that decides by its operands (`cond`, loops) between the nodes of a graph
+    that begin and end a transform such as `vmap`: what it does there is the transform's affair."""
+    depth = 0
+    for other in node.graph.nodes:
+        if other is node:
+            break
+        name = getattr(other.target, "__name__", "")
+        depth += name.endswith("_increment_nesting") - name.endswith("_decrement_nesting")
+    if depth:
+        raise CaptureError(
+            f"node {node.name} ({node.target}) is inside a transform such as vmap, which runs its "
+            "sub-graphs in its own way; what they do then cannot be followed. Use torch.where, or "
+            "passes.compile_backend(report, backward=True), whose graphs have the transform done"
+        )
+
+
 def keep_layouts(walk: Walk, region: Region) -> None:
     """Refuse a body that gives a tensor from outside another shape or strides (`t_`,
     `resize_`): whether or how often it ran is not known, so neither is what the tensor is

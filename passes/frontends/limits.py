@@ -17,6 +17,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._pytree import tree_leaves
 
 from passes.frontends.symbols import Expression, Reader
+from passes.symbolic.bounds import Box, bounds
 from passes.symbolic.sizes import Size
 
 if TYPE_CHECKING:
@@ -68,8 +69,14 @@ class Limits:
                 return None
             names[symbol] = str(symbol)
             limits[str(symbol)] = limit
-        read = Reader(names, {}).read(expression)
-        return read.replaced(limits) if read.grows_with(limits) else None
+        box: Box = {
+            name: (0, limits[name].constant if name in limits else None) for name in names.values()
+        }
+        read = Reader(names, box).read(expression)
+        if read.grows_with(limits):
+            return read.replaced(limits)
+        _, high = bounds(read, box)
+        return None if high is None else Size.of(high)
 
     def _counted(self, symbol: Expression, calls: Iterable[Call]) -> Size | None:
         """How many elements the operator goes through that has made a symbol."""

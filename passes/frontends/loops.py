@@ -26,7 +26,16 @@ from torch.utils._pytree import tree_map
 
 from dataflow import CopyKind
 from passes.errors import CaptureError
-from passes.frontends.bodies import Builder, Entered, Regions, body_of, enter, exits, keep_layouts
+from passes.frontends.bodies import (
+    Builder,
+    Entered,
+    Regions,
+    body_of,
+    enter,
+    exits,
+    keep_layouts,
+    outside_transforms,
+)
 from passes.frontends.env import MISSING, Bound, Env, bound, leaves_of
 from passes.frontends.fakes import known_int, nbytes_of
 from passes.frontends.undecided import Join
@@ -42,6 +51,7 @@ def while_loop(stacked: bool = False) -> Builder:
     """`while_loop(condition, body, carried, extra)`."""
 
     def build(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
+        outside_transforms(node)
         condition, body = body_of(node.args[0], env), body_of(node.args[1], env)
         starts, extra = _bounds(node.args[2], env), _bounds(node.args[3], env)
         inner = (*path, node.name)
@@ -98,6 +108,7 @@ def while_loop(stacked: bool = False) -> Builder:
 
 def scan(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     """`scan(body, carried, operands, extra)`."""
+    outside_transforms(node)
     inner = (*path, node.name)
     starts, extra = _bounds(node.args[1], env), _bounds(node.args[3], env)
     slices, count = _slices(walk, _bounds(node.args[2], env), inner)
@@ -147,6 +158,7 @@ def scan(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
 
 def map_(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     """`map_impl(body, operands, extra)`."""
+    outside_transforms(node)
     inner = (*path, node.name)
     slices, count = _slices(walk, _bounds(node.args[1], env), inner)
     given = [*slices, *_bounds(node.args[2], env)]

@@ -27,7 +27,15 @@ from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
 from passes.frontends.around import kernel_of
-from passes.frontends.bodies import Builder, Regions, body_of, enter, exits, keep_layouts
+from passes.frontends.bodies import (
+    Builder,
+    Regions,
+    body_of,
+    enter,
+    exits,
+    keep_layouts,
+    outside_transforms,
+)
 from passes.frontends.env import MISSING, Env, Made, bound, leaves_of
 from passes.frontends.fakes import World
 from passes.frontends.flex import flex_attention
@@ -75,6 +83,7 @@ def wrapper(
 
 def cond(walk: Walk, node: fx.Node, path: tuple[str, ...], env: Env) -> Regions:
     """`cond(predicate, true_body, false_body, operands)`."""
+    outside_transforms(node)
     operands = node.args[3] if len(node.args) > 3 else ()
     assert isinstance(operands, (tuple, list))
     arguments = [bound(argument, env) for argument in operands]

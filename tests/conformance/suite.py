@@ -129,6 +129,8 @@ def judged(
     try:
         program = programs[way] = passes.load(captured.source, *captured.inputs, effects=way)
     except passes.ProgramError as error:
+        if "Please report it" in str(error):
+            raise  # no refusal, but a mistake of the analysis
         yield "refused", str(error).splitlines()[-2:][0]
         return
     verdict = judge(program, run)

@@ -908,6 +908,18 @@ fixed = _of([[X, Y]])
 
 
 @fixed
+def scan_result_not_used(x: Any, y: Any) -> Any:
+    scan(lambda c, a: ((c + a).sin(), (c * 2).repeat(5)), [y[0] * 2], [x])
+    return x + y
+
+
+@fixed
+def map_result_not_used(x: Any, y: Any) -> Any:
+    map_over(lambda a, e: ((a + e).sin(), a.repeat(5)), [x], [y])
+    return x + y
+
+
+@fixed
 def scan_sums(x: Any, y: Any) -> Any:
     found = scan(lambda c, a: ((c + a).sin(), c * 2), [y[0] * 2], [x])
     return found[0] + found[1].sum(0)

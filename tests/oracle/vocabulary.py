@@ -379,6 +379,10 @@ DATA = """
     torch.nonzero({x})
     torch.combinations({x}[:3, 0])
     {x}.masked_select({x} > {f})
+    {x}[{x} > {f}][:2]
+    {x}.nonzero()[:3]
+    {x}.nonzero()[1:]
+    {x}.nonzero(as_tuple=True)
     {x}[{x} > 0]
     {x}.unique()
     {x}.repeat_interleave(self.rows + 1)

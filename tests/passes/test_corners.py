@@ -331,3 +331,18 @@ def test_dropout_in_place_of_a_tensor_with_unknown_strides_writes_it() -> None:
     dropout = program.op("dropout")
     assert ids(aliases.written_by(dropout)) == {"y"}
     assert ids(aliases.storages(dropout)[0]) == {"y"}
+
+
+def test_new_tensors_in_a_list_of_unknown_length_are_not_one() -> None:
+    def takes(x: Tensor) -> Any:
+        rows = torch.nonzero(x)
+        copy: Any = torch.unbind_copy  # its stub returns None
+        copies, views = copy(rows, 1), torch.unbind(rows, 1)
+        return copies[0], copies[1], views[0], views[1], rows
+
+    program = traced(takes, X)
+    aliases = passes.aliases(program)
+    one, other, view, again, rows = program.outputs
+    assert not aliases.must_alias(one, other)
+    assert aliases.must_alias(view, again)
+    assert aliases.must_alias(view, rows)

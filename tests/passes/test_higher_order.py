@@ -200,11 +200,14 @@ def test_a_branch_that_only_writes_is_not() -> None:
     assert [c.id for c in passes.aliases(program).written_by(program.op("cond"))] == ["add"]
 
 
-def caught(function: Callable[..., object], *inputs: Tensor) -> list[Program]:
-    """The programs of a compiled run, with gradients."""
+def caught(
+    function: Callable[..., object], *inputs: Tensor, backward: bool = False
+) -> list[Program]:
+    """The programs of a compiled run."""
     programs: list[Program] = []
+    backend = passes.compile_backend(programs.append, backward=backward)
     torch._dynamo.reset()
-    torch.compile(function, backend=passes.compile_backend(programs.append))(*inputs)
+    torch.compile(function, backend=backend)(*inputs)
     torch._dynamo.reset()
     return programs
 
@@ -254,3 +257,40 @@ def test_random_state_is_a_tensor_of_its_own() -> None:
     assert not program.assumed
     memory, run = passes.memory(program), observe(module, [X])
     assert {op.name: memory.at(op) for op in program.ops} == run.alive
+
+
+def chosen(row: Tensor) -> Tensor:
+    found: Tensor = torch.cond(row.sum() > 10, torch.sin, torch.cos, (row,))
+    return found
+
+
+def mapped(x: Tensor) -> Tensor:
+    return torch.vmap(chosen)(x)
+
+
+@pytest.mark.parametrize("effects", ["observed", "declared"])
+def test_a_branch_inside_a_transform_is_refused(effects: passes.EffectsKnown) -> None:
+    (graph,) = graphs(mapped, X)
+    with pytest.raises(CaptureError, match=r"cond.* is inside a transform such as vmap"):
+        passes.load(graph, X, effects=effects)
+
+
+def test_a_branch_is_not_refused_where_the_transform_is_done_or_before_it() -> None:
+    (done,) = caught(mapped, X, backward=True)
+    (graph,) = graphs(lambda x: chosen(torch.vmap(torch.sin)(x)), X)
+    assert not done.assumed
+    assert passes.load(graph, X).op("cond").regions
+
+
+def graphs(function: Callable[..., object], *inputs: Tensor) -> list[GraphModule]:
+    """The graphs that Dynamo hands to a backend."""
+    found: list[GraphModule] = []
+
+    def backend(graph: GraphModule, _: object) -> Callable[..., object]:
+        found.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    torch.compile(function, backend=backend)(*inputs)
+    torch._dynamo.reset()
+    return found
