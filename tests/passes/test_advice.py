@@ -362,6 +362,20 @@ class TestRecompute:
         assert low <= some[0].peak_bytes <= budget
         assert some[0].extra_flops < max(s.extra_flops for s in found)
 
+    def test_whether_a_budget_is_reached(self) -> None:
+        program = traced(lambda x: x.exp().neg(), torch.rand(64, 64))
+        found = passes.advise(program)
+        low, high = sorted(s.peak_bytes for s in found.suggestions)
+        assert high < found.peak_bytes
+
+        def answers(budget: int | None) -> tuple[int, bool]:
+            advice = passes.advise(program, budget=budget)
+            return len(advice.within_budget), advice.can_fit
+
+        assert answers(None) == answers(found.peak_bytes) == answers(high) == (2, True)
+        assert answers(high - 1) == answers(low) == (1, True)
+        assert answers(low - 1) == (0, False)
+
     def test_a_budget_is_positive(self) -> None:
         with pytest.raises(passes.BudgetError, match="the budget is -1"):
             passes.advise(traced(lambda x: x + 1, X), budget=-1)
