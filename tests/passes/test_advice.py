@@ -6,6 +6,7 @@ at every op as claimed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from passes import Program, Suggestion
 from passes.advice.draft import Draft
 from passes.advice.suggest import Kind
 from tests.oracle.advised import check
-from tests.passes.programs import traced
+from tests.passes.programs import exported, traced
 
 X = torch.rand(64, 64)
 SMALL = torch.rand(64, 4)
@@ -379,6 +380,16 @@ class TestRecompute:
     def test_a_budget_is_positive(self) -> None:
         with pytest.raises(passes.BudgetError, match="the budget is -1"):
             passes.advise(traced(lambda x: x + 1, X), budget=-1)
+
+
+def test_a_trial_that_fails_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[logging.LogRecord] = []
+    fakes = logging.getLogger("torch._subclasses.fake_tensor")
+    monkeypatch.setattr(fakes, "handle", logged.append)
+    # Complex numbers have no absolute value in place.
+    program = exported(lambda x: (x + 1j).abs(), X)
+    passes.advise(program)
+    assert not logged
 
 
 class TestDonate:
