@@ -66,7 +66,8 @@ def _answer(arguments: argparse.Namespace) -> tuple[int, Iterable[str]]:
     budget = getattr(arguments, "budget", None)
     if arguments.command == "advise":
         advice = passes.advise(program, budget=budget)
-        return 0, _as_json(data.advice(advice)) if arguments.json else reasons.advice(advice)
+        told = _as_json(data.advice(advice)) if arguments.json else reasons.advice(advice)
+        return int(not advice.can_fit), told
     status = 0
     lines = _REPORTS[arguments.command, arguments.json](program)
     if budget is not None:

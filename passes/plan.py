@@ -10,8 +10,8 @@ as if it were everything that it may be, with two exceptions:
 
 What exists at entry (inputs, parameters, buffers, constants) stays where it is and has no
 slot.  What the program returns is alive to the end.  As in `memory.py`, temporaries inside
-one op are not counted; and the plan is for the sizes of the examples, and for the most bytes
-that a storage can have whose size the data decides.
+one op are not counted; and the plan is for the sizes of the examples, or for all up to given
+ones, and for the most bytes that a storage can have whose size the data decides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, reduce
 from itertools import pairwise
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from dataflow import CopyKind
 from passes.alias import Aliases
@@ -30,6 +30,7 @@ from passes.planning.buffers import Buffer
 from passes.planning.solve import Layout, Progress, smallest
 from passes.program import Op, Program, Value
 from passes.storages import UNKNOWN, Storage, StorageClass
+from passes.symbolic.at_most import at_most as program_at_most
 
 
 @frozen(eq=False)
@@ -47,7 +48,9 @@ class Plan:
     """The answer.  `passes.plan(program)`.
 
     `slots` has the slot of each storage that the program allocates, `carried` one or two for
-    each value that a loop carries, `arenas` the layout of each device.
+    each value that a loop carries, `arenas` the layout of each device.  `at_most` are the largest
+    sizes of dynamic dimensions for which the plan is, where such were given; `program` is then
+    one of all these.
     """
 
     program: Program
@@ -55,6 +58,7 @@ class Plan:
     slots: Mapping[Storage, Slot]
     carried: Mapping[Value, tuple[Slot, ...]]
     arenas: Mapping[str, Layout]
+    at_most: Mapping[str, int] = field(factory=dict)
 
     def slot(self, storage_class: StorageClass) -> Slot:
         """Where a storage class is.  Raises `KeyError` for one that exists at entry."""
@@ -96,13 +100,16 @@ class Plan:
             f"{arena.size} bytes on {device} (at least {arena.lower_bound})"
             for device, arena in self.arenas.items()
         )
-        return f"<Plan of {self.program.name}: {told or 'nothing to place'}>"
+        most = ", ".join(f"{name}={size}" for name, size in self.at_most.items())
+        sizes = f" for at most {most}" if most else ""
+        return f"<Plan of {self.program.name}{sizes}: {told or 'nothing to place'}>"
 
 
 def plan(
     program: Program,
     *,
     alignment: int = 64,
+    at_most: Mapping[str, int] | None = None,
     exact: bool = False,
     time_limit: float | None = None,
     progress: Progress | None = None,
@@ -113,10 +120,17 @@ def plan(
     be.  `exact` searches on where it is not, until it is or for `time_limit` seconds, and
     calls `progress` with each better layout.
 
+    A program with dynamic dimensions is planned at the sizes that it was loaded with.  With
+    `at_most`, a size for each of them, the plan does for all sizes from 2 up to these; a size of 0
+    or 1 stands for itself.  `PlanError` says why if none is known to.
+
     A storage whose size the data decides gets the most bytes that it can need, and is in the
     plan's `bounded`.  Raises `PlanError` for one of which no op says what that is.
     """
-    asked = _Asked(program)
+    most: Mapping[Storage, int | None] | None = None
+    if at_most:
+        program, most = program_at_most(program, at_most)
+    asked = _Asked(program, most)
     slots: dict[Storage, Slot] = {}
     carried: dict[Value, tuple[Slot, ...]] = {}
     arenas: dict[str, Layout] = {}
@@ -132,7 +146,7 @@ def plan(
             slots.update(dict.fromkeys(request.storages, slot))
             if request.carries is not None:
                 carried[request.carries] = (*carried.get(request.carries, ()), slot)
-    return Plan(program, alignment, slots, carried, arenas)
+    return Plan(program, alignment, slots, carried, arenas, at_most or {})
 
 
 @frozen(eq=False)
@@ -148,9 +162,10 @@ class _Request:
 
 @define(eq=False, slots=False)
 class _Asked:
-    """The slots that a program wants."""
+    """The slots that a program wants; `most` are bytes of storages instead of their own."""
 
     program: Program
+    most: Mapping[Storage, int | None] | None = None
 
     @cached_property
     def liveness(self) -> Liveness:
@@ -180,14 +195,15 @@ class _Asked:
             )
 
     def _nbytes(self, storage: Storage) -> int:
-        if storage.most is None:
+        most = storage.most if self.most is None else self.most.get(storage)
+        if most is None:
             where = f" ({storage.op.source})" if storage.op and storage.op.source else ""
             raise PlanError(
                 f"the size of {storage.name}{where} is decided by the run, and nothing says what "
                 "it is at most, so it has no place in a plan: give it a fixed size, padded to the "
                 "largest, in the model"
             )
-        return storage.most
+        return most
 
     @cached_property
     def _devices(self) -> dict[Storage, str]:

@@ -95,6 +95,7 @@ class Advice:
     `suggestions` are ordered by bytes saved.  They are alternatives: savings do not add up.
     To see what is left to do after one, ask for advice on what its `apply()` returns.
     `peak_bytes` is what there is at `peak_at`, entry included; `notes` say what was not searched.
+    `budget` is what was asked for, if anything.
     """
 
     program: Program
@@ -102,6 +103,18 @@ class Advice:
     peak_bytes: int
     peak_at: Op | None
     notes: tuple[str, ...]
+    budget: int | None = None
+
+    @property
+    def within_budget(self) -> tuple[Suggestion, ...]:
+        """The suggestions each of which alone gets the peak within the budget; all without one."""
+        budget = inf if self.budget is None else self.budget
+        return tuple([found for found in self.suggestions if found.peak_bytes <= budget])
+
+    @property
+    def can_fit(self) -> bool:
+        """Whether the program is within the budget, as it is or by one of the suggestions."""
+        return self.budget is None or self.peak_bytes <= self.budget or bool(self.within_budget)
 
     def to_rows(self) -> list[dict[str, object]]:
         """One dict per suggestion, for a data frame."""
@@ -173,7 +186,8 @@ class _Search:
                 self.notes.append("ops inside sub-graphs are left as they are")
         best = sorted(found, key=lambda s: (-s.saved_bytes, s.extra_flops, len(s.ops)))
         at = self.program.ops[facts.peaks[0]] if facts.peaks else None
-        return Advice(self.program, tuple(best), facts.peak_bytes, at, tuple(self.notes))
+        notes = tuple(self.notes)
+        return Advice(self.program, tuple(best), facts.peak_bytes, at, notes, self.budget)
 
     def suggestion(
         self, kind: Kind, draft: Draft, names: Iterable[str], text: str, flops: int = 0

@@ -110,6 +110,20 @@ def sealed() -> Iterator[None]:
         forget_fakes()
 
 
+@contextlib.contextmanager
+def unlogged() -> Iterator[None]:
+    """Let torch not log what cannot run on fakes; a report says it, or another way is tried."""
+    before = _FAKES.disabled
+    _FAKES.disabled = True
+    try:
+        yield
+    finally:
+        _FAKES.disabled = before
+
+
+_FAKES = logging.getLogger("torch._subclasses.fake_tensor")
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error that says something."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -112,8 +112,8 @@ def source_name(source: object) -> str:
     if isinstance(source, ExportedProgram):
         for node in source.graph.nodes:
             stack = node.meta.get("nn_module_stack")
-            if stack:
-                kind = next(iter(stack.values()))[1]
+            path, kind = next(iter(stack.values())) if stack else (None, None)
+            if path == "":  # the model itself, and not what an export has added
                 return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
         return "ExportedProgram"
     return getattr(source, "_class_name", None) or type(source).__name__.rpartition(".")[2]

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from passes.frontends.capture import unlogged
 from passes.frontends.fakes import known_int, storage_of, type_of
 from passes.frontends.nodes import target_name
 from passes.frontends.rewriting import Call
@@ -119,7 +120,7 @@ class Trials:
             return 0
         counter = FlopCounterMode(display=False)
         try:
-            with self._mode, torch.no_grad():
+            with unlogged(), self._mode, torch.no_grad():
                 fakes = {given: self._fake(op, node, given) for given in node.all_input_nodes}
                 with counter:
                     self._run(node, self._call_of(node), fakes)
@@ -157,7 +158,7 @@ class Trials:
     ) -> bool:
         """Whether the op is elementwise and the call leaves such a result in `own`."""
         try:
-            with self._mode, torch.no_grad():
+            with unlogged(), self._mode, torch.no_grad():
                 fakes = {given: self._fake(op, node, given) for given in node.all_input_nodes}
                 with _Log() as before:
                     self._run(node, self._call_of(node), fakes)

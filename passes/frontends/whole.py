@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import fx
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends.book import Book
+from passes.frontends.capture import unlogged
 from passes.frontends.env import Bound, leaf_names
 from passes.frontends.fakes import World, tensors_in
 from passes.frontends.fx import Walk
@@ -17,8 +17,6 @@ from passes.frontends.reach import module_tensors
 from passes.frontends.undecided import is_dynamic
 from passes.program import Entry, Kept, Program, Role
 from passes.symbolic.dynamic import Dynamic
-
-_FAKES = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 def program_of(
@@ -64,11 +62,9 @@ def program_of(
         if node.op == "call_module":
             world.module(module.get_submodule(node.target))
     grad = torch.is_grad_enabled()
-    quiet = _FAKES.disabled
     depth = torch._C._functorch.get_dynamic_layer_stack_depth()
     try:
-        _FAKES.disabled = True  # what it logs of ops that cannot run on fakes, reports say
-        with torch.no_grad(), walk.surroundings():
+        with unlogged(), torch.no_grad(), walk.surroundings():
             ops, returned = walk.graph(module, bound, ())
     except ProgramError:
         raise
@@ -80,7 +76,6 @@ def program_of(
     finally:
         # A graph may contain nodes that switch these, and end between them.
         torch.set_grad_enabled(grad)
-        _FAKES.disabled = quiet
         torch._C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
     if walk.sized:
         notes = [

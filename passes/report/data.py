@@ -133,6 +133,8 @@ def advice(result: Advice) -> dict[str, object]:
         **about(result.program),
         "peak_bytes": result.peak_bytes,
         "peak_at": None if op is None else _op(op),
+        "budget": result.budget,
+        "can_fit": result.can_fit,
         "suggestions": result.to_rows(),
         "not_searched": list(result.notes),
     }

@@ -95,6 +95,8 @@ def advice(result: Advice) -> Iterator[str]:
         yield "the program has no ops"
         return
     yield f"peak  {size(result.peak_bytes)} of everything, while {op.name} runs"
+    if result.budget is not None:
+        yield f"budget {size(result.budget)}: {_within(result)}"
     if not result.suggestions:
         yield "nothing was found that lowers it"
     for number, found in enumerate(result.suggestions, 1):
@@ -108,6 +110,18 @@ def advice(result: Advice) -> Iterator[str]:
     yield "the searches are bounded: there may be better ones"
     for note in result.notes:
         yield f"not searched: {note}"
+
+
+def _within(result: Advice) -> str:
+    if result.budget is not None and result.peak_bytes <= result.budget:
+        return "the peak is within it already"
+    found = [str(result.suggestions.index(one) + 1) for one in result.within_budget]
+    if found:
+        return f"the peak gets within it by {' or '.join(found)}"
+    return (
+        "no one change was found that gets the peak within it; to see what others do after "
+        "one, ask again of the changed program"
+    )
 
 
 def _count(number: int) -> str:

@@ -83,6 +83,12 @@ class Case:
             timeline.append(level + uncertain.at(index) if held else level)
         return tuple(timeline)
 
+    @property
+    def storages(self) -> object:
+        """Which storages values are, when each is alive, and how large it is."""
+        liveness = Liveness.of(self.facts.program)
+        return liveness.aliases.facts, liveness.spans, self.facts.sizes
+
     @cached_property
     def entry(self) -> Mapping[Role, Size]:
         """Bytes of what exists at entry, by role."""
@@ -117,7 +123,7 @@ class Case:
         facts, others = self.facts, other.facts
         opposite = condition.opposite
         at = [c for c in others.conditions if c.is_same(opposite)] if opposite else []
-        same = facts.box == others.box and self.timeline == other.timeline
+        same = facts.box == others.box and self.storages == other.storages
         if not at or not same or self.entry != other.entry or self.names != other.names:
             return None
         left = tuple([c for c in facts.conditions if c is not condition])

@@ -122,8 +122,7 @@ class SymbolicMemory:
         Symbols go by their names, and in a mapping also by their places (`x.shape[0]`).
         Raises `ProgramError` for one that is missing, unknown or out of its range.
         """
-        values = self._values({**(sizes or {}), **more})
-        self._demand(values, [symbol.name for symbol in self.symbols])
+        values = self.checked({**(sizes or {}), **more})
         return self._case(values).at(values)
 
     def largest(
@@ -158,6 +157,12 @@ class SymbolicMemory:
     def total_at(self, sizes: Mapping[str, int]) -> int:
         """All bytes together where the symbols, by name, have these sizes."""
         return self._case(sizes).at(sizes).total_bytes
+
+    def checked(self, given: Mapping[str, int]) -> dict[str, int]:
+        """A size for each symbol by its name.  Raises `ProgramError` as `at` does."""
+        values = self._values(given)
+        self._demand(values, [symbol.name for symbol in self.symbols])
+        return values
 
     def _case(self, sizes: Mapping[str, int]) -> Case:
         found = self.cases.of(point(sizes))

@@ -14,6 +14,7 @@ import torch
 from attrs import evolve
 from torch import Tensor
 from torch._higher_order_ops import while_loop as torch_while_loop
+from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 import passes
@@ -22,6 +23,7 @@ from tests.oracle.arena import run_freely, run_in_arena
 from tests.oracle.models import MODELS
 from tests.oracle.run import placeholders_of
 from tests.oracle.test_inside import exported
+from tests.oracle.test_symbolic import Model, convolutional, encoder, gpt2
 from tests.passes.test_bounded import BOUNDED
 from tests.passes.test_bounded import exported as bounded_exported
 
@@ -160,6 +162,25 @@ def test_sub_graphs_run_in_the_arena(function: Any, runs: Any) -> None:
     plan = passes.plan(program)
     for values in case.runs:
         check_runs(program, plan, case.graph, values)
+
+
+@pytest.mark.parametrize("build", [gpt2, encoder, convolutional])
+def test_a_plan_for_the_largest_sizes_does_for_all(build: Callable[[], Model]) -> None:
+    torch.manual_seed(0)
+    model = build()
+    dims = {name: Dim(name, min=8 if name == "side" else 1) for name in model.dynamic.values()}
+    if "length" in dims:
+        dims["length"] = Dim("length", min=1, max=64)
+    shapes: Any = ({place: dims[name] for place, name in model.dynamic.items()},)
+    source = torch.export.export(model.model, (model.make(3, 16),), dynamic_shapes=shapes)
+    largest = {name: 5 if name == "batch" else 24 for name in dims}
+    plan = passes.plan(passes.load(source), at_most=largest)
+    assert plan.is_optimal
+    for batch, size in ((5, 24), (2, 16), (4, 9)):
+        values = placeholders_of(source, (model.make(batch, size),))
+        check_runs(plan.program, plan, source.graph_module, values)
+    at_last = passes.load(source, model.make(5, 24))
+    assert plan.nbytes == passes.plan(at_last).nbytes
 
 
 def test_two_conds_keep_both_results() -> None:

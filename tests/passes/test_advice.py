@@ -6,6 +6,7 @@ at every op as claimed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from passes import Program, Suggestion
 from passes.advice.draft import Draft
 from passes.advice.suggest import Kind
 from tests.oracle.advised import check
-from tests.passes.programs import traced
+from tests.passes.programs import exported, traced
 
 X = torch.rand(64, 64)
 SMALL = torch.rand(64, 4)
@@ -362,9 +363,33 @@ class TestRecompute:
         assert low <= some[0].peak_bytes <= budget
         assert some[0].extra_flops < max(s.extra_flops for s in found)
 
+    def test_whether_a_budget_is_reached(self) -> None:
+        program = traced(lambda x: x.exp().neg(), torch.rand(64, 64))
+        found = passes.advise(program)
+        low, high = sorted(s.peak_bytes for s in found.suggestions)
+        assert high < found.peak_bytes
+
+        def answers(budget: int | None) -> tuple[int, bool]:
+            advice = passes.advise(program, budget=budget)
+            return len(advice.within_budget), advice.can_fit
+
+        assert answers(None) == answers(found.peak_bytes) == answers(high) == (2, True)
+        assert answers(high - 1) == answers(low) == (1, True)
+        assert answers(low - 1) == (0, False)
+
     def test_a_budget_is_positive(self) -> None:
         with pytest.raises(passes.BudgetError, match="the budget is -1"):
             passes.advise(traced(lambda x: x + 1, X), budget=-1)
+
+
+def test_a_trial_that_fails_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[logging.LogRecord] = []
+    fakes = logging.getLogger("torch._subclasses.fake_tensor")
+    monkeypatch.setattr(fakes, "handle", logged.append)
+    # Complex numbers have no absolute value in place.
+    program = exported(lambda x: (x + 1j).abs(), X)
+    passes.advise(program)
+    assert not logged
 
 
 class TestDonate:

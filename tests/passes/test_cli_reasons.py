@@ -75,6 +75,21 @@ def test_advise(capsys: pytest.CaptureFixture[str]) -> None:
     assert "let the caller give away x1, keeping no reference to it" in lines
 
 
+@pytest.mark.parametrize(
+    ("budget", "status", "told"),
+    [
+        ("416 B", 0, "budget 416 B: the peak is within it already"),
+        ("352 B", 0, "budget 352 B: the peak gets within it by 1"),
+        ("351 B", 1, "budget 351 B: no one change was found that gets the peak within it"),
+    ],
+)
+def test_advise_for_a_budget(
+    capsys: pytest.CaptureFixture[str], budget: str, status: int, told: str
+) -> None:
+    assert main(["advise", MODEL, "--real", "--budget", budget]) == status
+    assert told in capsys.readouterr().out
+
+
 def test_advise_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["advise", "--json", MODEL]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.export import Dim
 
 import passes
-from passes import PlanError
+from passes import PlanError, ProgramError
 from passes.planning.buffers import Buffer
 from passes.planning.check import check
 from tests.passes.programs import exported, traced
@@ -102,3 +105,61 @@ def test_rows_and_a_short_text() -> None:
         {"storage": "mul", "device": "cpu", "offset": 0, "nbytes": 64, "live": [[1, 2]]}
     ]
     assert repr(plan).endswith("64 bytes on cpu (at least 64)>")
+
+
+class TestAtMost:
+    """Plans for all sizes up to given ones."""
+
+    def plan(self, function: Any, **largest: int) -> passes.Plan:
+        class Model(torch.nn.Module):
+            def forward(self, x: Tensor) -> Any:
+                return function(x)
+
+        shapes = {"x": {0: Dim("batch", min=1, max=60)}}
+        exported = torch.export.export(Model(), (torch.rand(4, 8),), dynamic_shapes=shapes)
+        return passes.plan(passes.load(exported), alignment=1, at_most=largest)
+
+    def test_is_as_large_as_the_largest(self) -> None:
+        plan = self.plan(lambda x: x.exp().sum(), batch=50)
+        assert plan.nbytes == 50 * 8 * 4 + 4
+        assert repr(plan).startswith("<Plan of Model for at most batch=50: 1604 bytes")
+
+    def test_a_size_that_shrinks_has_its_most(self) -> None:
+        assert self.plan(lambda x: x.new_zeros(63 - x.shape[0]), batch=50).nbytes == 61 * 4
+
+    def test_what_makes_no_difference_is_in_nobodys_way(self) -> None:
+        # Fake convolutions ask whether there are 16 images.
+        weight = torch.rand(2, 1, 3)
+        plan = self.plan(lambda x: torch.conv1d(x.unsqueeze(1), weight), batch=50)
+        assert plan.nbytes == 50 * 2 * 6 * 4
+
+    def test_sharing_that_changes_is_refused(self) -> None:
+        class Slice(torch.nn.Module):
+            def forward(self, x: Tensor, y: Tensor) -> Tensor:
+                return x[:, : y.shape[0]].contiguous() + 1  # of all columns, no copy
+
+        exported = torch.export.export(
+            Slice(),
+            (torch.rand(4, 6), torch.rand(5)),
+            dynamic_shapes=({1: Dim.AUTO}, {0: Dim.AUTO}),
+        )
+        program = passes.load(exported)
+        message = r"do for x.shape\[1\] from 2 to 9, .* where .* only. Load the program at each"
+        with pytest.raises(PlanError, match=message):
+            passes.plan(program, at_most={"x.shape[1]": 9, "y.shape[0]": 5})
+
+    def test_one_stands_for_itself(self) -> None:
+        def flat(x: Tensor) -> Tensor:
+            return x.t().reshape(-1) * 2
+
+        assert [slot.nbytes for slot in self.plan(flat, batch=1).slots.values()] == [32]
+        assert [slot.nbytes for slot in self.plan(flat, batch=2).slots.values()] == [64, 64]
+
+    def test_every_size_has_to_be_given(self) -> None:
+        with pytest.raises(ProgramError, match="outside of its range"):
+            self.plan(lambda x: x.exp(), batch=61)
+        with pytest.raises(ProgramError, match="no dynamic dimension is called 'rows'"):
+            self.plan(lambda x: x.exp(), rows=4)
+        fixed = passes.load(torch.nn.ReLU(), torch.rand(4))
+        with pytest.raises(ProgramError, match="has no dynamic dimensions"):
+            passes.plan(fixed, at_most={"batch": 4})
