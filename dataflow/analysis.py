@@ -109,7 +109,7 @@ class _Dense(Analysis[N, V]):
             ]
 
         def name(block: int) -> str:
-            inside = [str(nodes[node]) for node in blocks[block]]
+            inside = [str(nodes[node]) for node in blocks[block]] or ["no nodes"]
             shown = inside if len(inside) <= 3 else [inside[0], "...", inside[-1]]
             return "[" + "; ".join(shown) + "]"
 

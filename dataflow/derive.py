@@ -15,12 +15,14 @@ from attrs import define, field
 
 from dataflow.fewest import fewest
 from dataflow.growth import Growth
-from dataflow.hearing import Ear, Place, joined
+from dataflow.hearing import Ear, Fact, Place, joined
 from dataflow.premises import Goal, Said, covers
 from dataflow.reason import Reason
 from dataflow.system import UNREACHED
 
 TOGETHER = "together"
+FEW = 4
+"""Goals of several parts at one place that are derived as they are."""
 
 
 @define(eq=False)
@@ -47,6 +49,7 @@ class Derivations:
         self._said: dict[Place, list[Said]] = {}
         self._reasons: dict[int, Reason[Any]] = {}
         self._grown: dict[Place, Derivations] = {}
+        self._selections: dict[Place, int] = {}
 
     def derive(self, goal: Goal) -> Reason[Any]:
         """Why a goal holds.
@@ -55,14 +58,14 @@ class Derivations:
         """
         root = at = self._number(goal)
         forced: dict[int, _Way] = {}  # each the only way there is
-        while at not in forced and len(ways := self._ways_of(at)) == 1:
-            if len(ways[0].numbers) != 1:
-                break
+        ways = self._given(at)
+        while at not in forced and len(ways) == 1 and len(ways[0].numbers) == 1:
             forced[at] = ways[0]
             at = ways[0].numbers[0]
-        if [way.by for way in self._ways_of(at)] == [TOGETHER]:
-            forced[at] = self._ways_of(at)[0]
-            for part in forced[at].numbers:
+            ways = self._given(at)
+        if [way.by for way in ways] == [TOGETHER]:
+            forced[at] = ways[0]
+            for part in ways[0].numbers:
                 if not self._search(part):
                     self._search_growth(part)
         elif at in forced or not self._search(at):
@@ -161,13 +164,31 @@ class Derivations:
         return self._numbers[key]
 
     def _ways_of(self, number: int) -> list[_Way]:
+        """The ways to derive a goal in a search: after the first few of several parts at one
+        place part by part, since there are more selections of parts than anybody can try."""
         if number not in self._ways:
-            goal = self._goals[number]
-            found = [*self._by_equations(goal), *self._by_growth(goal)]
-            for way in found:
-                way.numbers = list(dict.fromkeys(map(self._number, way.premises)))
-            self._ways[number] = found
+            place, fact = self._goals[number]
+            parts = list(place.answer.lattice.parts(fact))
+            if len(parts) > 1:
+                self._selections[place] = self._selections.get(place, 0) + 1
+            if self._selections.get(place, 0) > FEW and len(parts) > 1:
+                self._ways[number] = self._numbered([self._apart(place, parts)])
+            else:
+                self._ways[number] = self._given(number)
         return self._ways[number]
+
+    def _given(self, number: int) -> list[_Way]:
+        """The ways that there are to derive a goal as a whole."""
+        goal = self._goals[number]
+        return self._numbered([*self._by_equations(goal), *self._by_growth(goal)])
+
+    def _numbered(self, ways: list[_Way]) -> list[_Way]:
+        for way in ways:
+            way.numbers = list(dict.fromkeys(map(self._number, way.premises)))
+        return ways
+
+    def _apart(self, place: Place, parts: Sequence[Fact]) -> _Way:
+        return _Way(TOGETHER, [(place, part) for part in parts])
 
     def _by_equations(self, goal: Goal) -> Iterator[_Way]:
         """Every equation that gives the fact, or what of several gives it together."""
@@ -187,7 +208,7 @@ class Derivations:
             return
         parts = [part for part in lattice.parts(fact) if not lattice.leq(fact, part)]
         if parts:
-            yield _Way(TOGETHER, [(place, part) for part in parts])
+            yield self._apart(place, parts)
             return
         # No fact of one equation: what they say together.
         needed = fewest(

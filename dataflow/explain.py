@@ -8,8 +8,9 @@ the node itself says it, or the boundary.  Where no single equation gives all of
 together.
 
 Of all derivations the answer is one with the fewest steps, a fact that is needed twice counted
-twice, and none goes in a circle.  Where facts of a loop only rest on each other, they rest on what
-they first rested on while they grew (`growth`).
+twice, and none goes in a circle.  (A fact of several parts is explained as a whole as long as its
+parts go one way, and then part by part: of each the smallest derivation is told.)  Where facts of
+a loop only rest on each other, they rest on what they first rested on while they grew (`growth`).
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ class PythonFlow:
         cuts = [target for number in self._leaving for target in self.successors[number]]
         blocks, edges = straight_lines(self.successors, [0, *cuts])
         ends = {block[-1]: number for number, block in enumerate(blocks)}
-        return Flow(self.nodes, blocks, edges, [0], [ends[number] for number in self._leaving])
+        end = len(blocks)  # of its own, so that to leave is a way like any other
+        edges += [(ends[number], end) for number in self._leaving]
+        return Flow(self.nodes, [*blocks, []], edges, [0], [end])
 
     def _add(self, tree: ast.stmt, after: Sequence[int]) -> int:
         self.nodes.append(Statement(tree.lineno, tree))

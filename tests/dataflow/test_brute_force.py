@@ -214,7 +214,8 @@ def backward_starts(shape: Shape, flow: Flow[Any]) -> set[int]:
     """Where backward analysis starts: the exits, and, where none can be reached, what goes
     back or leads nowhere."""
     endless = set(range(len(shape.successors))) - shape.leading_to(shape.exits)
-    back = {flow.blocks[source][-1] for source, target in flow.edges if target <= source}
+    ends = [next(iter(block[-1:]), None) for block in flow.blocks]
+    back = {ends[source] for source, target in flow.edges if target <= source}
     return set(shape.exits) | {
         node for node in endless if node in back or not shape.successors[node]
     }

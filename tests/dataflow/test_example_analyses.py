@@ -555,3 +555,9 @@ def test_python_runs_along_the_flow_and_leaks_where_it_is_said(
             for to in targets}  # fmt: skip
     assert set(pairwise([1, *lines])) <= ways
     assert dirty <= {node.line for node in leaks(graph, *SETS)}
+
+
+def test_to_leave_a_function_is_a_way_like_any_other() -> None:
+    """So what a test that may be the last thing says is known on both of its ways."""
+    flow = PythonFlow.parse("def f(x):\n  while x:\n    x = g()").flow
+    assert [way[1] for way in flow.ways if way and str(way[0]) == "2: while x:"] == [0, 1]

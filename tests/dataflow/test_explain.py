@@ -521,6 +521,32 @@ def test_all_of_a_large_fact_is_explained_for_a_few_evaluations_a_node() -> None
     assert len(evaluated) < 4 * len(graph.flow.nodes)
 
 
+class CountingConstants(test_goldens.Constants):
+    def transfer(self, node: TextNode, value: Any) -> Any:
+        evaluated.append(node)
+        return super().transfer(node, value)
+
+
+def test_where_many_selections_of_facts_are_possible_not_all_are_tried() -> None:
+    """Sums of sums on every way around: each place could be asked for any of them together."""
+    random = Random(1)
+
+    def name() -> str:
+        return f"x{random.randrange(30)}"
+
+    lines = []
+    for block in range(30):
+        lines += [f"b{block}: {name()} = add {name()} {name()}", f"{name()} = read"]
+        ways = sorted({min(block + 1, 29), random.randrange(30)})
+        lines.append("test -> " + ", ".join(f"b{way}" for way in ways))
+    graph = parse("\n".join(["x0 = 1", "x1 = 2", "x2 = 3", *lines]))
+    results = solve(CountingConstants(), graph)
+    evaluated.clear()
+    for node in graph.flow.nodes[20:70:10]:
+        assert why(results, node).steps > 10
+    assert len(evaluated) < 400 * len(graph.flow.nodes)
+
+
 def test_one_of_many_facts_is_explained_without_looking_far() -> None:
     """A derivation of three steps needs no look at what is hundreds of nodes away."""
     graph = loop_of(300)

@@ -217,7 +217,7 @@ def test_canonical_maps_leave_out_what_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("lattice", "advice"),
     [
-        (Powerset(), r"Lifted\(Dual\(Powerset\(\)\)\)"),
+        (Powerset(), "`boundary`"),
         (Bits(), "size"),
         (Chain(), "high"),
         (MapOf(Flat()), "MapOf"),

@@ -204,7 +204,7 @@ def test_an_analysis_that_needs_others_is_tried_where_they_are_known() -> None:
     """As part of a solution, not on its own."""
     results = solve(test_together.DeadWrites(), LOOP)
     check_monotone(results.analysis, LOOP, SETS)
-    with pytest.raises(RuntimeError, match=r"solved by solve\(\)"):
+    with pytest.raises(RuntimeError, match=r"known of Solved\(Live\) here"):
         check_monotone(test_together.DeadWrites(), LOOP, SETS)
 
 
