@@ -46,7 +46,7 @@ def _with_state_of_a_graph(operator: Callable[..., Any], *args: Any, **kwargs: A
 
 
 def _hooked(tensor: Any, *_: object) -> object:
-    """The hook runs in the backward pass."""
+    """The hook runs in the backward pass only."""
     return tensor
 
 

@@ -404,9 +404,7 @@ def _layout(tensor: Tensor) -> Layout:
 
 
 def _bytes(storage: torch.UntypedStorage) -> Tensor:
-    found = torch.empty(0, dtype=torch.uint8)
-    # Tangents of zero are tensors with a storage and no memory.
-    return found.set_(storage) if storage.data_ptr() else found
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
 # A weak reference keeps the address of a StorageImpl from being given out again.
