@@ -15,7 +15,7 @@ from torch._higher_order_ops.map import map as map_each
 from torch.export import Dim, ExportedProgram
 
 import passes
-from passes import CaptureError, ProgramError, Role
+from passes import CaptureError, PlanError, ProgramError, Role
 from passes.frontends.composites import sizes_asked_alone
 from passes.symbolic.memory import SymbolicMemory
 
@@ -420,6 +420,26 @@ class TestInputsOfSteps:
         assert found.at(length=5).nbytes > found.at(length=3).nbytes
         with pytest.raises(ProgramError, match="one size of length at a time"):
             found.largest("length", budget="1 GiB")
+
+    def test_a_size_that_decides_what_is_done(self) -> None:
+        class Deciding(nn.Linear):
+            def forward(self, x: Tensor) -> Tensor:
+                return super().forward(x).exp() if x.shape[0] >= 10 else super().forward(x)
+
+        def step(rows: int) -> passes.Program:
+            sizes = {"x": {0: "rows"}}
+            x = torch.rand(rows, 4)
+            return passes.load_training_step(
+                Deciding(4, 4), lambda out: out.sum(), None, x, dynamic=sizes
+            )
+
+        found = passes.symbolic_memory(step(4))
+        assert len(found.conditions) == 1
+        for rows in (4, 9, 10, 12):
+            assert found.at(rows=rows).nbytes == passes.memory(step(rows)).peak_bytes
+        assert passes.plan(step(4), at_most={"rows": 9}).is_optimal
+        with pytest.raises(PlanError, match=r"for rows from 2 to 12: .* is known where .*rows"):
+            passes.plan(step(4), at_most={"rows": 12})
 
     def test_kernels_are_torchs_again_afterwards(self) -> None:
         def kernels() -> str:
