@@ -1,9 +1,7 @@
 """From an fx graph to a `Program`: run it node by node on fake tensors and watch.
 
-Each node is executed once in the fake world.  Its result leaves are compared, by storage
-identity, with its operands (alias), with each other (same), with every value known so
-far (an operand it reached on its own), and otherwise are fresh; the `Observer` tells
-what it wrote.  What cannot run on fakes has the effects its schema declares, and without
+Each node is executed once in the fake world, and the `Observer` tells what it wrote
+(`watched`).  What cannot run on fakes has the effects its schema declares, and without
 a schema may do anything; the Program counts both.
 
 Nothing here names an operator: what is true of one only is in `observe`, `declared` and
@@ -13,7 +11,7 @@ Nothing here names an operator: what is true of one only is in `observe`, `decla
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
@@ -35,18 +33,8 @@ from passes.frontends.env import (
     Bound,
     Made,
     bound,
-    comes_from_outside,
     evaluated,
-    leaf_names,
-    leaf_values,
     leaves_of,
-    rename,
-)
-from passes.frontends.fakes import (
-    has_storage,
-    nbytes_of,
-    storage_of,
-    tensors_in,
 )
 from passes.frontends.nodes import (
     CANNOT_RUN,
@@ -55,25 +43,20 @@ from passes.frontends.nodes import (
     explain,
     given_out,
     is_about_fakes,
-    is_empty,
-    is_known_code,
     is_torchs,
     target_name,
 )
-from passes.frontends.observe import QUIET, Observation, Observer, hidden_state
+from passes.frontends.observe import Observer
 from passes.frontends.reach import module_tensors
 from passes.frontends.regions import builder_of
 from passes.frontends.undecided import unlay
+from passes.frontends.watched import enter_hidden, watched
 from passes.program import (
     AliasOf,
     Effects,
-    Fresh,
     Op,
     OpKind,
     Origin,
-    ResultEffect,
-    Role,
-    SameAs,
     Unknown,
     Value,
 )
@@ -308,7 +291,7 @@ class Walk:
             )
         world.limits.note(self.observer.calls)
         if isinstance(node.target, str) or not is_torchs(node.target):
-            self.find_hidden(node)
+            enter_hidden(self, node)
         for tensor in seen.unlaid:
             unlay(tensor, self.book.world)
         result = given_out(node, env, result)
@@ -321,123 +304,4 @@ class Walk:
             result = assumed.as_laid_out(self, operands, result)
         if self.dynamic and depends_on_sizes(node, (args, kwargs), result):
             self.sized.append("/".join((*path, node.name)))
-        return self.observed(node, path, env, operands, result, seen)
-
-    def find_hidden(self, node: fx.Node) -> None:
-        """Tensors that a node used though nobody gave them to it exist at entry."""
-        if node.op != "call_method":
-            found = [
-                t
-                for t in hidden_state(self.observer.calls)
-                if storage_of(t) not in self.book.owners
-            ]
-            for number, tensor in enumerate(found):
-                self.book.entry(f"{node.name} state {number}", Role.CONSTANT, tensor)
-
-    def observed(
-        self,
-        node: fx.Node,
-        path: tuple[str, ...],
-        env: dict[fx.Node, Bound],
-        operands: list[Value],
-        result: object,
-        seen: Observation,
-    ) -> tuple[Op, Bound]:
-        """The op for a node that ran: compare storages, name what is new."""
-        positions: dict[int, list[int]] = {}
-        for number, operand in enumerate(operands):
-            if operand.index in self.book.storages:
-                positions.setdefault(self.book.storages[operand.index], []).append(number)
-
-        def among_operands(identity: int) -> list[int]:
-            """Where a known storage stands among the operands; it joins them if it must."""
-            if identity not in positions:
-                positions[identity] = [len(operands)]
-                operands.append(self.book.owners[identity])
-            return positions[identity]
-
-        writes = overwrites = frozenset[int]()
-        resizes: tuple[tuple[int, int | None], ...] = ()
-        leaves = tensors_in(result)
-        strided = all(
-            fake is None or has_storage(fake)
-            for fake in (*leaves, *(self.book.fakes.get(operand.index) for operand in operands))
-        )
-        if seen.opaque or not strided:
-            return assumed.opaque(self, node, path, operands, result)
-        if seen is not QUIET or "out" in node.kwargs:
-            out = (
-                self.book.storages.get(v.index) for v in leaf_values(node.kwargs.get("out"), env)
-            )
-            moved = {storage_of(tensor) for tensor in seen.moved}
-            touched = {*seen.written, *(out if not is_empty(node) else ())}
-            owners = self.book.owners
-            written = sorted(touched & owners.keys(), key=lambda s: owners[s].index)
-            writes = frozenset(p for s in written for p in among_operands(s))
-            overwrites = frozenset(
-                p for s in written if s in seen.overwritten for p in positions[s]
-            )
-            resizes = tuple(self.resized({*written, *moved} & positions.keys(), positions))
-
-        world = self.book.world
-        effects: list[ResultEffect] = []
-        own: dict[int, int] = {}
-
-        def begin(name: str, leaf: torch.Tensor) -> Value:
-            """A value that this op defines, and its effect."""
-            identity = storage_of(leaf)
-            if identity in own:
-                effects.append(SameAs(own[identity]))
-            elif identity in positions or identity in self.book.owners:
-                effects.append(AliasOf(tuple(among_operands(identity))))
-            else:
-                own[identity] = len(effects)
-                most = world.most_bytes(leaf)
-                effects.append(Fresh(nbytes_of(leaf), identity in seen.unwritten, most))
-            return self.book.value(name, leaf)
-
-        name = "/".join((*path, node.name)) if path else node.name
-        names = leaf_names(name, len(leaves))
-        values = tuple([begin(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
-        renames: list[tuple[int, Value]] = []
-        for tensor in {id(t): t for t in seen.moved}.values():
-            stale = [n for n, v in enumerate(operands) if self.book.fakes.get(v.index) is tensor]
-            if stale and self.book.storages[operands[stale[0]].index] != storage_of(tensor):
-                if path and comes_from_outside(tensor, env):
-                    raise CaptureError(
-                        f"node {name} gives a tensor from outside of its sub-graph another "
-                        "storage; which one the outer graph sees afterwards cannot be followed"
-                    )
-                old = operands[stale[0]]
-                new = begin(f"{old.name}@{node.name}", tensor)
-                renames.append((stale[0], new))
-                rename(env, tensor, new)
-        op = self.make(
-            node,
-            path,
-            OpKind.CALL,
-            tuple(operands),
-            values,
-            Effects(
-                results=tuple(effects),
-                reads=frozenset(range(len(operands))) - overwrites,
-                writes=writes,
-                overwrites=overwrites,
-                origin=Origin.OBSERVED if seen.trusted else Origin.DECLARED,
-                resizes=resizes,
-                repeatable=seen.trusted and not seen.draws and is_known_code(node),
-            ),
-            tuple(renames),
-        )
-        return op, Bound(result, values)
-
-    def resized(
-        self, written: Iterable[int], positions: Mapping[int, list[int]]
-    ) -> Iterator[tuple[int, int | None]]:
-        """`(operand position, bytes now)` for written storages that changed their size."""
-        for identity in written:
-            position = positions[identity][0]
-            now = nbytes_of(self.book.fakes[self.book.owners[identity].index])
-            if now != self.book.sizes[identity]:
-                self.book.sizes[identity] = now
-                yield position, now
+        return watched(self, node, path, env, operands, result, seen)
