@@ -73,9 +73,7 @@ def _unlike(op: Any, inputs: Any, keywords: Any) -> Iterator[str]:
     called = program.op(node.name)
     if called.effects.origin is ANYTHING or ran is None:
         return  # nothing is claimed, or returned
-    for value, real in zip(
-        called.results, [ran] if isinstance(ran, Tensor) else ran, strict=True
-    ):
+    for value, real in zip(called.results, [ran] if isinstance(ran, Tensor) else ran, strict=True):
         known = value.type is not None and _fits(value.type, real)
         if not known and (value.type is not None or not _data_decides(op)):
             yield f"{op.name}: {value.type} for {tuple(real.shape)} {real.stride()}"
