@@ -289,12 +289,17 @@ class World:
 
     def number(self, real: torch.Tensor) -> torch.Tensor:
         """The fake of a small tensor on the CPU, which knows the tensor's values."""
+        fake = self.valued(real)
+        self._alive.append(real)
+        self._memo[id(real)] = fake
+        return fake
+
+    def valued(self, real: torch.Tensor) -> torch.Tensor:
+        """The same for a tensor that a program makes: held by nobody here."""
         with _disable_current_modes():
             fake: torch.Tensor = self.mode.fake_tensor_converter.from_real_tensor(
                 self.mode, real.detach().clone(), make_constant=True
             )
-        self._alive.append(real)
-        self._memo[id(real)] = fake
         return fake
 
     def module(self, real: nn.Module) -> nn.Module:

@@ -268,7 +268,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         ):
             with no_dispatch():
                 real: torch.Tensor = func(*args, **kwargs)
-            return self.world.number(real)
+            return self.world.valued(real)
         return result
 
     # -- places ------------------------------------------------------------------------
