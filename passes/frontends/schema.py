@@ -47,6 +47,9 @@ WRITTEN_ONLY_IF = {
 and not false, or never (''): fused optimizers unscale gradients in place and leave the
 counting of steps to their caller, noise is drawn in training."""
 
+WRITES_IN_TRUTH = {"_saturate_weight_to_fp16": ("weight",)}
+"""Arguments that operators write, though their schema does not say so."""
+
 COPIES_IN_TRUTH = frozenset(
     "native_dropout channel_shuffle native_channel_shuffle _functional_assert_async "
     "_functional_assert_scalar _functional_sym_constrain_range "
@@ -188,7 +191,7 @@ def signature(operator: OpOverload) -> Signature:
         name=name,
         arguments=tuple(argument.name for argument in schema.arguments),
         defaults={a.name: a.default_value for a in schema.arguments if a.has_default_value()},
-        written=tuple(annotated),
+        written=(*annotated, *WRITES_IN_TRUTH.get(name, ())),
         outputs=tuple(argument.name for argument in written if argument.is_out),
         statistics=statistics,
         allocates_unwritten=name.startswith(("empty", "new_empty")),

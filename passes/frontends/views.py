@@ -142,7 +142,7 @@ CONDITIONAL_VIEWS: Mapping[str, Condition] = {
 UNANNOTATED: Mapping[str, Condition] = {
     **dict.fromkeys(
         "_unsafe_view unsafe_split unsafe_split_with_sizes unsafe_chunk atleast_1d atleast_2d "
-        "atleast_3d broadcast_tensors meshgrid lift data".split(),
+        "atleast_3d broadcast_tensors meshgrid lift data _saturate_weight_to_fp16".split(),
         always,
     ),
     **dict.fromkeys(

@@ -16,7 +16,7 @@ from passes import CaptureError, Program
 from passes.frontends.fakes import storage_of, type_of
 from passes.frontends.observe import covers_storage
 from passes.frontends.views import can_view, covers, is_contiguous
-from passes.program import Fresh, OneOf, Origin
+from passes.program import AliasOf, Fresh, OneOf, Origin
 from tests.passes.programs import classes
 
 X = torch.rand(4, 6)
@@ -239,3 +239,18 @@ class TestPrograms:
     def test_there_are_two_ways(self) -> None:
         with pytest.raises(CaptureError, match="'guessed': it is one of 'observed', 'declared'"):
             passes.load(nn.Linear(6, 2), X, effects="guessed")  # type: ignore[arg-type]
+
+
+def test_an_operator_that_no_fake_can_run_writes_what_its_schema_hides() -> None:
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    node = graph.call_function(torch.ops.aten._saturate_weight_to_fp16.default, (x,))
+    graph.output(node)
+    module = fx.GraphModule({}, graph)
+    given = X * 1e6
+    op = passes.load(module, given).op(node.name)
+    assert op.effects.writes == {0}
+    assert op.effects.results == (AliasOf((0,)),)
+    ran = given.clone()
+    assert module(ran).untyped_storage()._cdata == ran.untyped_storage()._cdata
+    assert not torch.equal(ran, given)
