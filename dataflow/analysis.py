@@ -191,22 +191,24 @@ class GenKill(_Dense[N, V]):
     ) -> Callable[[int, list[V]], list[V]]:
         nodes, blocks, effect = flow.nodes, flow.blocks, self.effect
         replace = self.lattice.replace
-        composed: list[tuple[V, V] | None] = [None] * len(blocks)
+        generated: list[V | None] = [None] * len(blocks)  # None for a block without nodes
+        killed: list[V] = [self.lattice.bottom] * len(blocks)
         known: list[Sequence[int] | None] = [None] * len(blocks)
 
         def run(block: int, values: list[V]) -> list[V]:
             if known[block] is not blocks[block]:  # an edited block is another list
                 line = known[block] = blocks[block]
-                both = None
+                gen: V | None = None
+                kill = killed[block]
                 for node in line if step == 1 else reversed(line):
                     more, fewer = effect(nodes[node])
-                    if both is not None:
-                        more = replace(both[0], fewer, more)
-                        fewer = replace(both[1], fewer, fewer)
-                    both = more, fewer
-                composed[block] = both
-            both = composed[block]
-            value = values[0] if both is None else replace(values[0], both[1], both[0])
+                    if gen is None:
+                        gen, kill = more, fewer
+                    else:
+                        gen, kill = replace(gen, fewer, more), replace(kill, fewer, fewer)
+                generated[block], killed[block] = gen, kill
+            both = generated[block]
+            value = values[0] if both is None else replace(values[0], killed[block], both)
             return [value] * ways[block]
 
         return run
