@@ -37,7 +37,7 @@ from torch.utils import _pytree as pytree
 
 import passes
 from passes import UNKNOWN, CaptureError, Program, Storage, Value
-from passes.program import OpKind
+from passes.program import ANYTHING, OpKind
 
 from .inside import Inside, Instance, observe_inside
 from .run import _fresh, _leaves, _tensors, observe, placeholders_of
@@ -64,11 +64,14 @@ class Truth:
             op = program.op(instance.op)
             if op.kind is OpKind.OUTPUT:
                 continue
-            assert len(op.results) == len(instance.storages), f"tensor leaves of {op.name}"
+            # One value that may be anything stands for a list of unknown length.
+            stands = op.effects.origin is ANYTHING and len(op.results) == 1
+            alike = len(op.results) == len(instance.storages)
+            assert alike or stands, f"tensor leaves of {op.name}"
             outermost = op.kind is OpKind.INPUT and not op.path
             for leaf, number in enumerate(instance.storages):
                 if number not in inside.entry:
-                    origins.setdefault(number, (instance, leaf))
+                    origins.setdefault(number, (instance, leaf if alike else 0))
                 elif outermost or op.kind is OpKind.ATTRIBUTE:
                     (claimed,) = aliases.pointees(op.results[leaf])
                     assert entry.setdefault(number, claimed) is claimed
@@ -93,8 +96,9 @@ class Truth:
         for instance in self.inside.all_instances:
             op = self.program.op(instance.op)
             if op.kind is not OpKind.OUTPUT:
-                for value, number in zip(op.results, instance.storages, strict=True):
-                    yield value, instance, number
+                alike = len(op.results) == len(instance.storages)
+                for leaf, number in enumerate(instance.storages):
+                    yield op.results[leaf if alike else 0], instance, number
 
 
 def names(storages: object) -> list[str]:

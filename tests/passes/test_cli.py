@@ -159,7 +159,7 @@ def test_what_a_model_prints_is_no_part_of_the_answer(
     assert main(["memory", f"{name}:make", "--json", *options]) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)["peak_bytes"] == 16
-    assert told.err == "loading\nmaking\n"
+    assert told.err.startswith("loading\nmaking\n")  # how long it takes may come after
     assert main(["memory", f"{name}:without", *options]) == 2
     assert "kwargs should be a mapping by name, and is a NoneType" in capsys.readouterr().err
 
