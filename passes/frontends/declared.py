@@ -223,11 +223,11 @@ def _fresh(
     nbytes = fresh_bytes(found)
     first = next(operands_in(arguments), None)
     if about.name in CLONES_STORAGE:
-        name = CLONES_STORAGE[about.name]
-        sources = list(operands_in(arguments[name]))
+        cloned = CLONES_STORAGE[about.name]
+        sources = list(operands_in(arguments[about.arguments[cloned.argument]]))
         source = sources[number if len(sources) > 1 else 0]
         if not (source.type and repeats(source.type)):
-            nbytes = _bytes_behind(source, found, name == "other")
+            nbytes = _bytes_behind(source, found, cloned.batched)
     elif about.name in REDUCES_IN_PLACE and found is not None and not found.shape:
         unreduced = _unreduced(found, list(operands_in(arguments))[:2])
         nbytes = None if unreduced is None else max(unreduced, itemsize(found.dtype))

@@ -86,9 +86,10 @@ def _strided(tensor: Tensor, size: list[int]) -> tuple[object, ...] | None:
     batch of one has its channels last.
     """
     numbers = (*size, *tensor.shape)
-    if 1 not in numbers and -1 not in numbers:
-        return None
+    # Types first: to ask whether a symbol is 1 would be a condition on it.
     if not all(type(n) is int for n in (*numbers, *tensor.stride())):
+        return None
+    if 1 not in numbers and -1 not in numbers:
         return None
     shape = infer_size(size, tensor.numel()) if -1 in size else size
     if prod(shape) != tensor.numel():

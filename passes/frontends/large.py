@@ -24,10 +24,10 @@ def truly_large(name: str, args: Sequence[object], result: object) -> object:
     if name not in _LARGER_IN_TRUTH:
         return result
     if name in CLONES_STORAGE:
-        batched = CLONES_STORAGE[name] == "other"
-        sources = tensors_in(args[1 if batched else 0])
+        cloned = CLONES_STORAGE[name]
+        sources = tensors_in(args[cloned.argument])
         grown = [
-            _as_behind(part, source, batched)
+            _as_behind(part, source, cloned.batched)
             for part, source in zip(tensors_in(result), sources, strict=True)
         ]
         return grown[0] if isinstance(result, torch.Tensor) else grown

@@ -68,16 +68,26 @@ MOVES_STORAGE = frozenset(
 )
 """Operators after which a tensor may have another storage, or a storage another size."""
 
+
+@frozen
+class Cloned:
+    """Which argument has the storage that a result is as large as; if `batched`, once for each
+    time that the result has the argument's elements."""
+
+    argument: int = 0
+    batched: bool = False
+
+
 CLONES_STORAGE = {
     **dict.fromkeys(
         "slice_scatter select_scatter diagonal_scatter as_strided_scatter copy _foreach_copy "
         "resize".split(),
-        "self",
+        Cloned(),
     ),
-    "_new_zeros_with_same_feature_meta": "other",
+    "_new_zeros_with_same_feature_meta": Cloned(argument=1, batched=True),
 }
-"""Operators whose result is as large as the whole storage of an argument, this one, unless that
-shows elements again and again; of "other", once for each time that it has its elements."""
+"""Operators whose result is as large as the whole storage of an argument, unless that shows
+elements again and again."""
 
 _ATEN = torch.ops.aten
 PARTS_OF_ONE = frozenset(

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812  its usual name
 from torch import Tensor, fx, nn
 
 import passes
+from passes.program import Origin
 from tests.passes.programs import traced
 
 X = torch.arange(1.0, 25.0).view(4, 6) / 7
@@ -150,3 +151,14 @@ def test_views_of_nothing_are_views_however_often_they_are_asked_for() -> None:
         entry = program.entry.values[0].value
         aliases = passes.aliases(program)
         assert all(aliases.must_alias(output, entry) for output in program.outputs)
+
+
+def test_a_view_of_what_data_decides_is_observed() -> None:
+    def views(x: Tensor) -> list[Tensor]:
+        picked = x[x > 0]
+        return [picked.view(-1, 1), (picked * 2).view(-1)]
+
+    program = traced(views, X)
+    origins = {op.name: op.effects.origin for op in program.ops if "view" in op.name}
+    assert len(origins) == 2
+    assert set(origins.values()) == {Origin.OBSERVED}
