@@ -139,6 +139,10 @@ def graph_of(program: Program, only: Callable[[int], V], nothing: V) -> Graph[V]
     return Graph(Flow(nodes, lines, edges, [0], [len(lines) - 1], checked=True))
 
 
+def bits_of(program: Program) -> Graph[int]:
+    return graph_of(program, lambda variable: 1 << variable, 0)
+
+
 def graph_of_sets(program: Program) -> Graph[frozenset[int]]:
     nothing: frozenset[int] = frozenset()
     return graph_of(program, lambda variable: frozenset((variable,)), nothing)
@@ -150,7 +154,7 @@ def _starts(graph: Graph[V], results: PointResults[Instruction[V], V]) -> Iterab
 
 def with_bits(program: Program) -> Posed[PointResults[Instruction[int], int], frozenset[int]]:
     """Liveness, a set of variables as the bits of an int."""
-    graph = graph_of(program, lambda variable: 1 << variable, 0)
+    graph = bits_of(program)
     return Posed(
         lambda: solve(Live(Bits()), graph),
         lambda results: (frozenset(Bits.members(live)) for live in _starts(graph, results)),
@@ -170,7 +174,7 @@ def with_sets(
 def edited(program: Program) -> tuple[float, float, int]:
     """Seconds of solving, and of bringing the answer up to date after one more instruction in
     the middle, medians of five; and at how many blocks facts change by the last."""
-    draft = Draft(graph_of(program, lambda variable: 1 << variable, 0))
+    draft = Draft(bits_of(program))
     fresh, taken, changed = [], [], 0
     for turn in range(5):
         spent, results = seconds(lambda: solve(Live(Bits()), draft))

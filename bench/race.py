@@ -3,7 +3,8 @@
     python -m bench.race [PART ...]
 
     lines      constants and intervals on a straight line of additions; mlir-opt, xDSL, Kirin
-    liveness   control-flow graphs; mypyc (compiled), numba, python_graphs, vyper
+    liveness   control-flow graphs; mypyc (compiled), numba, python_graphs, vyper; and what a
+               loop takes that is written for nothing else
     variables  300,000 of them: where sets of a few are not best kept as bits; mypyc
     author     what the engine costs an analysis of one's own on top of the transfer
     edits      one instruction more in a control-flow graph, next to solving afresh
@@ -23,7 +24,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from bench import control, straight
+from bench import by_hand, control, straight
 from bench.measure import Posed, bytes_of, race, seconds
 from bench.peers import mlir
 
@@ -33,7 +34,7 @@ PATIENCE = 20  # CPU seconds: who takes longer is not run at larger sizes
 ROOM = 2 * 10**9  # bytes: what takes more is not run
 PEERS_OF_LIVENESS = ("mypyc", "numba", "python_graphs", "vyper")
 PEERS_ON_LINES = ("xdsl", "kirin")
-OURS = "ours"
+OURS, BY_HAND = "ours", "by hand"
 
 Prepare = Callable[[Any], Posed[Any, Any]]
 
@@ -72,13 +73,18 @@ def report(
 
 
 def race_on_straight_lines(size: int) -> None:
-    program = straight.Additions(size)
     peers = installed(PEERS_ON_LINES)
-    ours: Prepare = straight.constants
-    _race_on_a_line("constants", program, {OURS: ours, **peers}, straight.Constants(), "--sccp")
-    ours = straight.ranges
-    option = "--int-range-optimizations"
-    _race_on_a_line("intervals", program, {OURS: ours}, straight.Ranges(), option)
+    for sums, numbers in (
+        ("few different sums", straight.FEW_SUMS),
+        ("sums all different", straight.ALL_DIFFERENT),
+    ):
+        program = straight.Additions(size, numbers)
+        ours: Prepare = straight.constants
+        entrants = {OURS: ours, **peers}
+        _race_on_a_line(f"constants, {sums},", program, entrants, straight.Constants(), "--sccp")
+        ours = straight.ranges
+        option = "--int-range-optimizations"
+        _race_on_a_line(f"intervals, {sums},", program, {OURS: ours}, straight.Ranges(), option)
 
 
 def _race_on_a_line(
@@ -105,13 +111,16 @@ def _race_on_a_line(
 
 def race_on_control_flow(peers: Mapping[str, Prepare]) -> None:
     for kind, goal in (("random", 1 / 8), ("loops", 1 / 8), ("chain", 1 / 3)):
-        prepare: dict[str, Prepare] = {OURS: control.with_bits, **peers}
+        prepare: dict[str, Prepare] = {
+            OURS: control.with_bits, BY_HAND: by_hand.prepare, **peers,
+        }  # fmt: skip
         slow: list[str] = []
         for size in SIZES:
             program = control.dense(kind, size)
             entrants = {name: partial(p, program) for name, p in prepare.items()}
             times = race(entrants, REPEATS[size])
-            note = f"; not run, as too slow: {', '.join(slow)}" if slow else ""
+            note = f"; {times.pop(BY_HAND) / size * 1e6:.2f} a loop for nothing else"
+            note += f"; not run, as too slow: {', '.join(slow)}" if slow else ""
             report(f"liveness, {kind} graph of {size:,} blocks, us each", times, size, goal, note)
             slow += [name for name, taken in times.items() if taken > PATIENCE and name != OURS]
             prepare = {name: p for name, p in prepare.items() if name not in slow}

@@ -21,26 +21,30 @@ from dataflow import (
     solve,
 )
 
-CONSTANTS = (-8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8)
+FEW_SUMS = (-8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8)
+ALL_DIFFERENT = tuple(range(1, 17))
 
 
 @frozen
 class Additions:
-    """A program: `CONSTANTS`, then sums, each of the value before it and of a constant.
+    """A program: constants, then sums, each of the value before it and of a constant.
 
-    The constants come round in turn and add up to 0, so nothing overflows: an engine with
+    The constants come round in turn.  `FEW_SUMS` add up to 0, so the same numbers come again
+    and again; of `ALL_DIFFERENT` no two sums are the same.  Nothing overflows: an engine with
     ints of 32 bits and one with ints of any length have the same problem.
     """
 
     size: int
+    constants: tuple[int, ...] = FEW_SUMS
 
     def operands(self, number: int) -> tuple[int, ...]:
         """The values that value `number` is the sum of; none if it is a constant."""
-        return () if number < len(CONSTANTS) else (number - 1, number % len(CONSTANTS))
+        count = len(self.constants)
+        return () if number < count else (number - 1, number % count)
 
     def constant(self, number: int) -> int | None:
         """What value `number` is, if it is a constant."""
-        return CONSTANTS[number] if number < len(CONSTANTS) else None
+        return self.constants[number] if number < len(self.constants) else None
 
 
 @define(eq=False)

@@ -280,10 +280,12 @@ class Aliases:
 
     def _kept_before(self, op: Op) -> frozenset[int]:
         """What ops that may do anything were handed before: they may have kept it."""
+        again = [loop for loop in loops(self.program) if op.index in loop]
         before = [
             other
             for other in self.program.assumed
-            if other.effects.origin is ANYTHING and other.index < op.index
+            if other.effects.origin is ANYTHING
+            and (other.index < op.index or any(other.index in loop for loop in again))
         ]
         kept = (self._numbers_at(other, range(len(other.operands))) for other in before)
         return frozenset[int]().union(*kept)

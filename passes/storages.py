@@ -128,6 +128,11 @@ def earlier(number: int) -> int:
     return number if number < 0 else -2 - number
 
 
+def latest(number: int) -> int:
+    """What an iteration allocates, given that or what an earlier one did; `ANY` stays itself."""
+    return number if number >= 0 else -2 - number
+
+
 def is_one(number: int) -> bool:
     """Whether a storage stands for a single allocation at a time."""
     return number >= 0
@@ -165,21 +170,22 @@ class Allocations:
 
     def nbytes(self, number: int) -> int | None:
         """The size of a storage; None if only a run decides."""
-        return self._sizes.get(number if number >= ANY else -2 - number)
+        return self._sizes.get(latest(number))
 
     def most(self, number: int) -> int | None:
         """The size of a storage, or what it cannot exceed; None if neither is known."""
-        number = number if number >= ANY else -2 - number
-        known = self._sizes.get(number)
-        return self._most.get(number) if known is None else known
+        known = self.nbytes(number)
+        return self._most.get(latest(number)) if known is None else known
 
     def resize(self, number: int, nbytes: int | None) -> None:
         """A storage gets to a size; the largest counts, and one unknown is the unknown."""
         if number != ANY:
-            number = number if number >= 0 else -2 - number
+            number = latest(number)
             before = self._sizes[number]
-            known = before is not None and nbytes is not None
-            self._sizes[number] = max(before or 0, nbytes or 0) if known else None
+            if before is None or nbytes is None:
+                self._sizes[number] = None
+            else:
+                self._sizes[number] = max(before, nbytes)
             self._most.pop(number, None)
 
     @cached_property
@@ -191,7 +197,7 @@ class Allocations:
         """The op that allocates a storage; None for one that is there at entry."""
         if number == ANY:
             return None
-        number = number if number >= 0 else -2 - number
+        number = latest(number)
         return None if number in self.owner else self.definer[number]
 
     def role(self, number: int) -> Role | None:
@@ -206,7 +212,7 @@ class Allocations:
 
     def _make(self, number: int) -> Storage:
         if number < 0:
-            now = self.storage(-2 - number)
+            now = self.storage(latest(number))
             return Storage(f"{now.name} (earlier)", now.nbytes, now.op, earlier=True, most=now.most)
         entry = self.owner.get(number)
         if entry:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import control, straight
+from bench import by_hand, control, straight
 from bench.measure import Posed, bytes_of, race
 from bench.peers import mlir
 from bench.race import (
@@ -65,6 +65,7 @@ def test_our_answers_are_by_definition(name: str) -> None:
     expected = live_by_definition(PROGRAMS[name])
     assert answer(control.with_bits(PROGRAMS[name])) == expected
     assert answer(control.with_sets(PROGRAMS[name])) == expected
+    assert answer(by_hand.prepare(PROGRAMS[name])) == expected
     assert any(len(live) > 10 for live in expected), "there is something to find"
 
 
@@ -92,8 +93,11 @@ def test_kinds_of_graphs_differ() -> None:
     assert {target for target, _ in control.dense("chain", 60).blocks[0].assigns} == set(range(64))
 
 
-def test_constants_are_those_of_plain_additions() -> None:
-    program = straight.Additions(100)
+@pytest.mark.parametrize(
+    ("constants", "different"), [(straight.FEW_SUMS, 23), (straight.ALL_DIFFERENT, 100)]
+)
+def test_constants_are_those_of_plain_additions(constants: tuple[int, ...], different: int) -> None:
+    program = straight.Additions(100, constants)
     values: list[int] = []
     for number in range(100):
         known = program.constant(number)
@@ -101,6 +105,7 @@ def test_constants_are_those_of_plain_additions() -> None:
     assert answer(straight.constants(program)) == values
     assert answer(straight.ranges(program)) == [(value, value) for value in values]
     assert all(abs(value) < 2**31 for value in values)
+    assert len(set(values)) == different
 
 
 @pytest.mark.parametrize("peer", PEERS_ON_LINES)

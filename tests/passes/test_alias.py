@@ -171,6 +171,17 @@ def test_resize_keeps_the_storage_and_its_largest_size() -> None:
     program = traced(grow, X)
     (out,) = [c for c in passes.aliases(program).classes if c.id == "empty_like"]
     assert out.nbytes == 8 * 4 * 4
+    assert repr(out) == "<StorageClass empty_like: 128 bytes, add, empty_like, resize_>"
+
+
+def test_a_size_that_data_decides_has_no_bound_once_it_is_resized() -> None:
+    def grow(x: Tensor) -> Tensor:
+        return torch.cat([x, x], out=x[x > 0])
+
+    found = {s.name: s for s in passes.aliases(traced(grow, X)).all_storages}
+    assert (found["getitem"].nbytes, found["getitem"].most) == (None, None)
+    bound = {s.name: s for s in passes.aliases(traced(lambda x: x[x > 0], X)).all_storages}
+    assert (bound["getitem"].nbytes, bound["getitem"].most) == (None, X.numel() * 4)
 
 
 class TestWrites:
@@ -274,6 +285,20 @@ class TestRegions:
         assert not aliases.must_alias(result, x)
         (storages,) = aliases.storages(program.op("cond"))
         assert ids(storages) == {"args_0", "cond/false/mul"}
+
+    def test_one_of_two_and_one_of_the_same_two_need_not_be_the_same(self) -> None:
+        def either(x: Tensor, y: Tensor, flag: Tensor) -> Any:
+            first, second = lambda v, w: v.view(-1), lambda v, w: w.view(-1)
+            a = torch.cond(flag, first, second, (x, y))
+            return a, torch.cond(flag, second, first, (x, y))
+
+        aliases = passes.aliases(program := exported(either, X, X.clone(), torch.tensor(True)))
+        a, b = program.outputs
+        assert {s.name for s in aliases.pointees(a)} == {"args_0", "args_1"}
+        assert aliases.pointees(a) == aliases.pointees(b)
+        assert not aliases.class_of(UNKNOWN).may_members
+        assert aliases.may_alias(a, b)
+        assert not aliases.must_alias(a, b)
 
     def test_only_the_branchs_own_operands_alias(self) -> None:
         """Not every operand of a `cond` is in its result's class."""
@@ -487,6 +512,34 @@ def test_what_an_unknown_op_was_handed_before_a_later_one_may_write() -> None:
     assert ids(aliases.written_by(program.op("add_"))) == {"z"}
 
 
+def test_what_an_unknown_op_was_handed_in_an_earlier_iteration_may_be_written() -> None:
+    """Of two in a loop the second comes before the first, the next time around."""
+    aten, graph, root = torch.ops.aten, fx.Graph(), nn.Module()
+    for name in ("cond", "body"):
+        inner = fx.Graph()
+        i, v, w = (inner.placeholder(letter) for letter in "ivw")
+        if name == "cond":
+            inner.output(inner.call_function(aten.lt.Scalar, (i, 3)))
+        else:
+            inner.call_function(_mystery, (v,))
+            inner.call_function(_mystery, (w,))
+            onward = inner.call_function(aten.add.Scalar, (i, 1))
+            inner.output((onward, inner.call_function(aten.clone.default, (v,))))
+        setattr(root, name, fx.GraphModule({}, inner))
+    x, y, z, other = (graph.placeholder(letter) for letter in ("x", "y", "z", "other"))
+    parts = (graph.get_attr("cond"), graph.get_attr("body"))
+    graph.call_function(torch.ops.higher_order.while_loop, (*parts, (x, y), (z,)))
+    graph.call_function(_mystery, (other,))
+    graph.output(())
+    inputs = torch.tensor(0), X, X.clone(), X.clone()
+    program = passes.load(fx.GraphModule(root, graph), *inputs)
+    aliases = passes.aliases(program)
+    inside = [op for op in program.all_ops if op.name.startswith("while_loop/body/_mystery")]
+    carried = "while_loop/body/clone_default (earlier)"
+    assert [ids(aliases.written_by(op)) for op in inside] == [{"y", "z", carried}] * 2
+    assert "other" not in ids(aliases.written_by(program.op("while_loop")))
+
+
 def test_an_unknown_op_knows_nothing_of_what_ops_with_a_schema_were_handed() -> None:
     graph = fx.Graph()
     x, y = graph.placeholder("x"), graph.placeholder("y")
@@ -506,6 +559,8 @@ def test_nothing_must_be_what_stands_for_many_allocations() -> None:
     assert aliases.may_alias(x, add)
     assert not aliases.must_alias(x, add)
     assert aliases.uncertain == (x, add)
+    assert [s.name for s in aliases.all_storages] == ["x", "add", "add (earlier)"]
+    assert not any(found.members for found in aliases.classes)
     assert Aliases(program, Allocations(program), [ANY, add.index]).uncertain == (x,)
     assert passes.aliases(program).uncertain == ()
 
@@ -532,9 +587,11 @@ def test_what_may_be_any_storage_may_alias_all_and_must_alias_none() -> None:
 
 def test_values_that_are_not_the_programs_are_refused_whatever_their_number() -> None:
     long, short = traced(lambda x: x + 1 + 2 + 3, X), traced(lambda x: x + 1, X)
-    for program, other in ((short, long.outputs[0]), (long, short.outputs[0])):
-        with pytest.raises(KeyError, match="not a value of"):
-            passes.aliases(program).pointees(other)
+    strangers = [(short, other) for other in long.values] + [(long, short.outputs[0])]
+    for program, other in strangers:
+        for ask in (passes.aliases(program).pointees, passes.aliases(program).why):
+            with pytest.raises(KeyError, match="not a value of"):
+                ask(other)
 
 
 @pytest.mark.parametrize("ask", ["written_by", "overwritten_by", "uninitialised_by"])
