@@ -55,6 +55,9 @@ RECORDED = ("val", "example_value")
 NO_TENSORS = frozenset(("_operator", "math", "builtins", "torch", "torch.fx.experimental.sym_node"))
 """Modules whose functions give no tensor unless they are given one."""
 
+ON_BATCHES = frozenset(("associative_scan", "flex_attention", "flex_attention_backward"))
+"""Operators that hand their sub-graphs batches which only their implementation makes."""
+
 
 class RecordedWorld(World):
     """The way into a program that is not executed: tensors as they are."""
@@ -123,10 +126,10 @@ class DeclaredWalk(Walk):
     ) -> tuple[Op, Bound]:
         if not isinstance(node.target, HigherOrderOperator):
             return super().call(node, module, path, env)
-        if node.target.__name__ == "flex_attention":
+        if node.target.__name__ in ON_BATCHES:
             raise CaptureError(
-                f"node {node.name} (flex_attention) runs its sub-graphs on batches of what the "
-                "capture recorded, and how large these are is not on record: load with "
+                f"node {node.name} ({target_name(node)}) runs its sub-graphs on batches of what "
+                "the capture recorded, and how large these are is not on record: load with "
                 "effects='observed'"
             )
         given = {
