@@ -33,6 +33,7 @@ from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
 from passes.frontends.nodes import target_name
 from passes.frontends.operands import Operand, argument_of, is_opaque
+from passes.frontends.recordings import holding_of, recorded_of
 from passes.frontends.schema import signature
 from passes.frontends.undecided import SYMBOLS
 from passes.frontends.undecided import recorded as as_recorded
@@ -48,9 +49,6 @@ from passes.program import (
     TensorType,
     Value,
 )
-
-RECORDED = ("val", "example_value")
-"""Where captures record what a node gave."""
 
 NO_TENSORS = frozenset(("_operator", "math", "builtins", "torch", "torch.fx.experimental.sym_node"))
 """Modules whose functions give no tensor unless they are given one."""
@@ -156,7 +154,7 @@ class DeclaredWalk(Walk):
     ) -> tuple[Op, Bound]:
         if node.op == "call_module":
             operands = self.with_reached(node, module, operands)
-        recorded = next((node.meta[key] for key in RECORDED if key in node.meta), MISSING)
+        recorded = holding_of(node, env, self.book.world)
         if recorded is MISSING:
             count = result_count(node.target)
             recorded = MISSING if count in (None, 1) else (MISSING,) * (count or 0)
@@ -327,8 +325,7 @@ class DeclaredWalk(Walk):
 def check_as_recorded(node: fx.Node, given: object) -> None:
     """Raise if an input has other sizes or strides than the one of the capture: what was recorded
     of every later value would be wrong."""
-    recorded = next((node.meta[key] for key in RECORDED if key in node.meta), None)
-    for one, other in zip(tensors_in(given), tensors_in(recorded), strict=False):
+    for one, other in zip(tensors_in(given), tensors_in(recorded_of(node)), strict=False):
         if not has_storage(one) or not has_storage(other):
             continue
         found, wanted = type_of(one), type_of(other)

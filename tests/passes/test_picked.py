@@ -44,7 +44,7 @@ def test_what_is_picked(name: str) -> None:
     program = passes.load(graph, X)
     run = observe(graph, [X])
     verdict = judge(program, run)
-    assert not (verdict.missed or verdict.false or verdict.short)
+    assert (verdict.missed, verdict.false, verdict.short) == ((), (), ())
     (picked,) = program.outputs
     assert len(passes.aliases(program).pointees(picked)) == (2 if name in COPIES else 1)
     assert (name in COPIES) == any(
