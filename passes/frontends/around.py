@@ -15,7 +15,8 @@ from passes.frontends.observe import Observer
 Kernel = Callable[..., object]
 
 _EAGER = frozenset(
-    "auto_functionalized auto_functionalized_v2 with_effects out_dtype flat_apply".split()
+    "auto_functionalized auto_functionalized_v2 with_effects out_dtype flat_apply "
+    "associative_scan".split()
 )
 """Operators whose eager implementation can be run and watched."""
 

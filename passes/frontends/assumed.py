@@ -31,6 +31,7 @@ from passes.frontends.env import (
 )
 from passes.frontends.fakes import has_storage, known_int, nbytes_of, storage_of, tensors_in
 from passes.frontends.nodes import operator_of, target_name
+from passes.frontends.recordings import holding_of
 from passes.frontends.schema import MOVES_STORAGE
 from passes.frontends.undecided import is_unlaid, stand_in, unlaid
 from passes.frontends.undecided import recorded as as_recorded
@@ -138,8 +139,8 @@ def unobserved(
             "the run knows, so its later uses cannot be followed. Make a new tensor instead"
         )
     result: object = MISSING
-    recorded = node.meta.get("val", node.meta.get("example_value"))
-    if recorded is not None:
+    recorded = holding_of(node, env, walk.book.world)
+    if recorded is not MISSING and recorded is not None:
         with contextlib.suppress(CaptureError):
             result = as_recorded(recorded, walk.book.world)
     called = called_by(node, env)

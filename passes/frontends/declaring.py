@@ -33,6 +33,7 @@ from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
 from passes.frontends.nodes import target_name
 from passes.frontends.operands import Operand, argument_of, is_opaque
+from passes.frontends.recordings import holding_of, recorded_of
 from passes.frontends.schema import signature
 from passes.frontends.undecided import SYMBOLS
 from passes.frontends.undecided import recorded as as_recorded
@@ -49,11 +50,11 @@ from passes.program import (
     Value,
 )
 
-RECORDED = ("val", "example_value")
-"""Where captures record what a node gave."""
-
 NO_TENSORS = frozenset(("_operator", "math", "builtins", "torch", "torch.fx.experimental.sym_node"))
 """Modules whose functions give no tensor unless they are given one."""
+
+ON_BATCHES = frozenset(("associative_scan", "flex_attention", "flex_attention_backward"))
+"""Operators that hand their sub-graphs batches which only their implementation makes."""
 
 
 class RecordedWorld(World):
@@ -123,10 +124,10 @@ class DeclaredWalk(Walk):
     ) -> tuple[Op, Bound]:
         if not isinstance(node.target, HigherOrderOperator):
             return super().call(node, module, path, env)
-        if node.target.__name__ == "flex_attention":
+        if node.target.__name__ in ON_BATCHES:
             raise CaptureError(
-                f"node {node.name} (flex_attention) runs its sub-graphs on batches of what the "
-                "capture recorded, and how large these are is not on record: load with "
+                f"node {node.name} ({target_name(node)}) runs its sub-graphs on batches of what "
+                "the capture recorded, and how large these are is not on record: load with "
                 "effects='observed'"
             )
         given = {
@@ -153,7 +154,7 @@ class DeclaredWalk(Walk):
     ) -> tuple[Op, Bound]:
         if node.op == "call_module":
             operands = self.with_reached(node, module, operands)
-        recorded = next((node.meta[key] for key in RECORDED if key in node.meta), MISSING)
+        recorded = holding_of(node, env, self.book.world)
         if recorded is MISSING:
             count = result_count(node.target)
             recorded = MISSING if count in (None, 1) else (MISSING,) * (count or 0)
@@ -324,8 +325,7 @@ class DeclaredWalk(Walk):
 def check_as_recorded(node: fx.Node, given: object) -> None:
     """Raise if an input has other sizes or strides than the one of the capture: what was recorded
     of every later value would be wrong."""
-    recorded = next((node.meta[key] for key in RECORDED if key in node.meta), None)
-    for one, other in zip(tensors_in(given), tensors_in(recorded), strict=False):
+    for one, other in zip(tensors_in(given), tensors_in(recorded_of(node)), strict=False):
         if not has_storage(one) or not has_storage(other):
             continue
         found, wanted = type_of(one), type_of(other)

@@ -89,13 +89,14 @@ class Limits:
                     assert isinstance(dim, int)
                     return self.most(tensor.shape[dim])
                 given = _tensors([call.args, call.kwargs])
-                counted = [t for t in given if t.dtype in _MASKS] if name == "index" else given
+                counted = [t for t in given if t.dtype in MASKS] if name == "index" else given
                 shape = torch.broadcast_shapes(*(t.shape for t in counted))  # type: ignore[no-untyped-call]  # torch's own
                 return self.most(prod(shape))
         return None
 
 
-_MASKS = (torch.bool, torch.uint8)
+MASKS = (torch.bool, torch.uint8)
+"""Types of tensors that choose elements, as indices."""
 
 
 def _tensors(tree: object) -> list[torch.Tensor]:

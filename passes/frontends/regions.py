@@ -38,7 +38,7 @@ from passes.frontends.bodies import (
 )
 from passes.frontends.env import MISSING, Env, Made, bound, leaves_of
 from passes.frontends.fakes import World
-from passes.frontends.flex import flex_attention
+from passes.frontends.flex import flex_attention, flex_attention_backward
 from passes.frontends.loops import map_, scan, while_loop
 from passes.frontends.undecided import Join, recorded, stand_in
 from passes.program import RegionFlow, Unknown
@@ -167,12 +167,16 @@ REGION_OPERATORS: Mapping[str, Builder] = {
     "wrap_activation_checkpoint": wrapper(),
     "wrap": wrapper(),
     "invoke_quant": wrapper(),
+    "invoke_quant_packed": wrapper(),
+    "foreach_map": wrapper(),
+    "local_map_hop": wrapper(),
     "invoke_subgraph": wrapper(between=1),
     "autograd_function_apply": wrapper(between=1, saves=True),
     "hints_wrapper": wrapper(packed=True),
     "strict_mode": wrapper(packed=True),
     "run_const_graph": wrapper(packed=True),
     "flex_attention": flex_attention,
+    "flex_attention_backward": flex_attention_backward,
 }
 """Operators whose regions are known.  Any other operator with sub-graphs may do anything,
 and is counted."""

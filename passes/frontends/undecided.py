@@ -268,6 +268,15 @@ def stand_in(tensor: torch.Tensor, world: World) -> torch.Tensor:
     return world.laid_out(tensor, tensor.shape, tensor.stride(), size(), size())
 
 
+def unsized(tensor: torch.Tensor, world: World) -> torch.Tensor:
+    """The same with sizes and strides that are unknown too."""
+    if not tensor.dim() or not has_storage(tensor):
+        return tensor
+    size = world.unknown_size
+    shape = [size() for _ in tensor.shape]
+    return world.laid_out(tensor, shape, _unknown_strides(tensor, world), size(), size())
+
+
 def recorded(value: object, world: World) -> object:
     """A result as its capture recorded it, on storages of its own; the sizes which that took
     for symbols are not known."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from types import EllipsisType, NoneType
 
+import torch
 from attrs import evolve
 from torch import fx
 from torch._ops import OpOverload
@@ -13,11 +15,12 @@ from torch.utils._pytree import tree_leaves
 from passes.frontends.book import Book
 from passes.frontends.declared import anything, declared
 from passes.frontends.env import MISSING, Env, evaluated, leaf_values
+from passes.frontends.limits import MASKS
 from passes.frontends.operands import Operand, argument_of
 from passes.frontends.resolve import operator_of
 from passes.frontends.schema import signature
 from passes.frontends.views import fresh_bytes
-from passes.program import AliasOf, Effects, OneOf, Origin, ResultEffect, TensorType, Value
+from passes.program import AliasOf, Effects, Fresh, OneOf, Origin, ResultEffect, TensorType, Value
 
 
 def is_missing(result: object) -> bool:
@@ -44,9 +47,15 @@ def effects_of(
     place: Mapping[Value, int] = {value: number for number, value in enumerate(operands)}
     if node.target is operator.getitem:
         parts = tuple(AliasOf((place[value],)) for value in _projected(node, env))
-        answers: ResultEffect = parts[0] if len(parts) == 1 else OneOf(parts)
-        found = parts if _is_flat(node, env) else (answers,) * len(types)
-        return Effects(found, origin=Origin.DECLARED)
+        if _is_flat(node, env):
+            return Effects(parts, origin=Origin.DECLARED)
+        found: list[ResultEffect] = [
+            parts[0]
+            if len(parts) == 1 and _gives_view(evaluated(node.args[1], env))
+            else OneOf((Fresh(fresh_bytes(shown)), *parts))
+            for shown in types
+        ]
+        return Effects(tuple(found), frozenset(range(len(operands))), origin=Origin.DECLARED)
     if called is None:
         return anything(len(operands), list(map(fresh_bytes, types)))
 
@@ -63,6 +72,16 @@ def effects_of(
     return found_effects
 
 
+def _gives_view(index: object) -> bool:
+    """Whether an index gives a view of a tensor, as masks and lists do not."""
+    return all(
+        isinstance(part, (slice, EllipsisType, NoneType, torch.SymInt))
+        or (isinstance(part, int) and not isinstance(part, bool))
+        or (isinstance(part, torch.Tensor) and part.dim() == 0 and part.dtype not in MASKS)
+        for part in (index if isinstance(index, tuple) else (index,))
+    )
+
+
 def _is_flat(node: fx.Node, env: Env) -> bool:
     """Whether the operand of `getitem` is a tuple of tensors, each perhaps missing."""
     container = node.args[0]
@@ -73,7 +92,7 @@ def _projected(node: fx.Node, env: Env) -> Sequence[Value]:
     """The values that `getitem` may give: certain if its operand is a tuple of tensors."""
     container, index = node.args
     if not isinstance(container, fx.Node) or not _is_flat(node, env):
-        return list(leaf_values(node.args, env))
+        return list(leaf_values(container, env))
     values = env[container].values
     if isinstance(index, slice):
         return values[index]

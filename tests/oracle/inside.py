@@ -490,6 +490,7 @@ _OPERATORS: Mapping[str, Callable[[_Inside, Any, tuple[str, ...], Iterations], o
     "hints_wrapper": _packed,
     "strict_mode": _packed,
     "invoke_quant": _checkpoint,
+    "foreach_map": _checkpoint,
     "wrap_with_autocast": _autocast,
     "wrap_with_set_grad_enabled": _grad_mode,
     "tag_activation_checkpoint": _checkpoint,

@@ -462,7 +462,7 @@ map_op: Any = torch_map  # as above
 CASES: dict[str, Callable[[], Case]] = {}
 WRAPPERS = (
     "invoke_subgraph", "tag_activation_checkpoint", "wrap_with_autocast",
-    "wrap_with_set_grad_enabled", "hints_wrapper", "invoke_quant", "strict_mode",
+    "wrap_with_set_grad_enabled", "hints_wrapper", "invoke_quant", "strict_mode", "foreach_map",
 )  # fmt: skip
 
 X, Y = torch.arange(1.0, 17.0).view(4, 4), torch.ones(4, 4)
