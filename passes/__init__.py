@@ -231,9 +231,16 @@ def memory(program: Program) -> Memory:
     return Memory.of(program)
 
 
-def cuda_memory(program: Program) -> CudaMemory:
-    """How many bytes torch's allocator for CUDA would hand out, and take from the device."""
-    return CudaMemory.of(program)
+def cuda_memory(program: Program, device: str | None = None) -> CudaMemory:
+    """How many bytes torch's allocator for CUDA would hand out, and take from the device.
+
+    `device` is which, of a program with tensors on several: by default the only one besides the
+    CPU.  A program that was captured on one device only, such as the CPU, is taken to be on a GPU.
+
+    Raises `ProgramError` where it is not clear which device is meant, `BudgetError` for a size
+    that nothing bounds.
+    """
+    return CudaMemory.of(program, device)
 
 
 def symbolic_memory(program: Program, names: Mapping[str, str] | None = None) -> SymbolicMemory:

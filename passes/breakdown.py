@@ -1,4 +1,4 @@
-"""What are the bytes for: how many at each op by category, by module and by source line?
+"""What are the bytes for: how many at each op by category, module, source line and device?
 
 Categories of what exists at entry are its roles.  What the program allocates is, the first
 that holds:
@@ -8,8 +8,8 @@ that holds:
     activation             allocated by the forward pass, last used by the backward pass
     temporary              all else, gradients of activations among it
 
-Bytes of values that may be one of several storages are temporaries of no module.  What
-exists at entry counts at every op, since its owner holds it.
+Bytes of values that may be one of several storages are temporaries of no module, line or device.
+What exists at entry counts at every op, since its owner holds it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Timelines = Mapping[str, tuple[int, ...]]
 class Breakdown:
     """The answer.  `memory.breakdown`; `timeline` is the one of `memory`.
 
-    Each of `by_category`, `by_module` and `by_source` has timelines that add up to
+    Each of `by_category`, `by_module`, `by_source` and `by_device` has timelines that add up to
     `total`: that timeline and what exists at entry.
     """
 
@@ -102,6 +102,11 @@ class Breakdown:
     def by_source(self) -> Timelines:
         """Bytes at each op per source line that allocates them; '' is no line."""
         return self._with_uncertain(self._timelines(_source))
+
+    @cached_property
+    def by_device(self) -> Timelines:
+        """Bytes at each op per device that holds them; '' is not known which."""
+        return self._with_uncertain(self._timelines(lambda storage: storage.device or ""))
 
     def at(self, op: Op) -> tuple[Holding, ...]:
         """Everything that is certainly alive while `op` runs, largest first."""

@@ -5,8 +5,9 @@ at entry first, in its order; then op by op what the op allocates, in the order 
 results, and after the op what it uses last is freed.
 
 The program is taken as it is, though it may have been captured on the CPU: on a GPU some
-operators have other kernels, with other results.  Not counted are temporaries inside one op,
-the workspace of cuBLAS, and the CUDA context, some hundred MiB.  A storage that only may be
+operators have other kernels, with other results.  Of one with tensors on several devices, one
+device is counted, since each has an allocator of its own.  Not counted are temporaries inside one
+op, the workspace of cuBLAS, and the CUDA context, some hundred MiB.  A storage that only may be
 alive, after a branch or in a loop, counts as if it were; one whose size the data decides, as if
 it were as large as it can be.
 
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from attrs import define
 
 from passes.caching import Block, CachingAllocator, rounded
-from passes.errors import BudgetError
+from passes.errors import BudgetError, ProgramError
 from passes.liveness import Liveness, Span
 from passes.memory import Memory
 from passes.printing import size
@@ -39,17 +40,21 @@ class CudaMemory:
     """
 
     program: Program
+    device: str
     rounded: tuple[int, ...]
     allocated: tuple[int, ...]
     reserved: tuple[int, ...]
 
     @classmethod
-    def of(cls, program: Program) -> CudaMemory:
-        """Run the model once.  Raises `BudgetError` for a storage that nothing bounds."""
-        return program.once(cls, lambda: cls._simulate(program))
+    def of(cls, program: Program, device: str | None = None) -> CudaMemory:
+        """Run the model once for a device, by default the only one or the only one besides the
+        CPU.  Raises `ProgramError` where that is none or several, `BudgetError` for a storage
+        that nothing bounds."""
+        device = _device(program, device)
+        return program.once((cls, device), lambda: cls._simulate(program, device))
 
     @classmethod
-    def _simulate(cls, program: Program) -> CudaMemory:
+    def _simulate(cls, program: Program, device: str) -> CudaMemory:
         liveness = Liveness.of(program)
         made = liveness.aliases.allocations
         last = len(program.all_ops) - 1
@@ -59,6 +64,8 @@ class CudaMemory:
         ends: dict[int, list[int]] = {}
         sizes: dict[int, int] = {}
         for number, intervals in spans.items():
+            if number != ANY and made.storage(number).device not in (device, None):
+                continue
             nbytes = made.most(number) if number != ANY else None
             if nbytes is None:
                 raise BudgetError(
@@ -83,7 +90,7 @@ class CudaMemory:
                 allocator.free(held.pop(number))
                 total -= rounded(sizes[number])
         columns = tuple(zip(*levels, strict=True)) or ((), (), ())
-        return cls(program, *columns)
+        return cls(program, device, *columns)
 
     @property
     def bounded(self) -> tuple[Storage, ...]:
@@ -108,7 +115,8 @@ class CudaMemory:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.program.name} by a model of torch's allocator for CUDA, not checked on a GPU:",
+            f"{self.program.name} on {self.device} by a model of torch's allocator for CUDA, not "
+            "checked on a GPU:",
             f"  {size(self.max_allocated):>10}  allocated at most",
             f"  {size(self.max_reserved):>10}  reserved",
         ]
@@ -116,3 +124,15 @@ class CudaMemory:
             names = ", ".join(storage.name for storage in self.bounded[:5])
             lines.append(f"  {len(self.bounded)} storages count as the most they can be: {names}")
         return "\n".join(lines)
+
+
+def _device(program: Program, wanted: str | None) -> str:
+    """The device to count: the one that is wanted, else the one that must be meant."""
+    known = sorted({value.type.device for value in program.values if value.type}) or ["cpu"]
+    found = [wanted] if wanted else [one for one in known if one != "cpu"] or known
+    if len(found) > 1 or found[0] not in known:
+        raise ProgramError(
+            f"{program.name} has tensors on {', '.join(known)}: say which of these to count, as in "
+            f"passes.cuda_memory(program, device={known[-1]!r})"
+        )
+    return found[0]

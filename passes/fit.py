@@ -98,6 +98,12 @@ class Fit:
         levels = self.memory.breakdown.by_category
         return {category: levels[category][op.index] for category in Category}
 
+    @cached_property
+    def by_device(self) -> Mapping[str, int]:
+        """The most bytes there are at once on each device, each at an op of its own."""
+        levels = self.memory.breakdown.by_device
+        return {device: max(found, default=0) for device, found in levels.items()}
+
     def largest_size(self, symbol: str, sizes: Mapping[str, int] | None = None) -> Largest:
         """The largest size of a dynamic dimension at which all fits.
 
@@ -144,6 +150,10 @@ class Fit:
         if held > self.needed:
             told = "fits" if held <= self.budget else "does not fit"
             yield f"  {size(held):>10}  in all, where Python holds what variables name: {told}"
+        if len(self.by_device) > 1:
+            yield "  at most on each device, while the budget is for all together:"
+            for device, nbytes in self.by_device.items():
+                yield f"  {size(nbytes):>10}  {device or '(not known which)'}"
         if self.largest:
             yield "  largest:"
         for one in self.largest[:TOLD]:

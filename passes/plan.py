@@ -205,19 +205,11 @@ class _Asked:
             )
         return most
 
-    @cached_property
-    def _devices(self) -> dict[Storage, str]:
-        found: dict[Storage, str] = {}
-        for value in self.program.values:
-            if value.type is not None:
-                for storage in self.aliases.pointees(value):
-                    found.setdefault(storage, value.type.device)
-        return found
-
-    def _device(self, storage: Storage) -> str:
-        if storage not in self._devices:
+    @staticmethod
+    def _device(storage: Storage) -> str:
+        if storage.device is None:
             raise PlanError(f"it is not known on which device {storage.name} is")
-        return self._devices[storage]
+        return storage.device
 
     # -- branches ----------------------------------------------------------------------
 

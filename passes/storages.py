@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from dataflow import CopyKind, Lattice
 from passes.census import Census
@@ -33,7 +33,7 @@ class Storage:
     `nbytes` is its size (the largest it gets to, None if only a run decides); the shape
     of a view of it does not tell.  `most` is the same, or else a number that no run exceeds,
     None if there is none either.  `earlier`: it stands for the allocations of the same
-    op in all earlier iterations of a loop.
+    op in all earlier iterations of a loop.  `device` is the one it is on, None if not known.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Storage:
     role: Role | None = None
     earlier: bool = False
     most: int | None = None
+    device: str | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -213,14 +214,14 @@ class Allocations:
     def _make(self, number: int) -> Storage:
         if number < 0:
             now = self.storage(latest(number))
-            return Storage(f"{now.name} (earlier)", now.nbytes, now.op, earlier=True, most=now.most)
+            return evolve(now, name=f"{now.name} (earlier)", earlier=True)
+        value, nbytes = self.program.values[number], self.nbytes(number)
+        device = value.type.device if value.type else None
         entry = self.owner.get(number)
         if entry:
-            nbytes = self.nbytes(number)
-            return Storage(entry.name, nbytes, None, entry.role, most=nbytes)
-        value = self.program.values[number]
+            return Storage(entry.name, nbytes, None, entry.role, most=nbytes, device=device)
         op, most = self.definer[number], self.most(number)
-        return Storage(value.name, self.nbytes(number), op, most=most)
+        return Storage(value.name, nbytes, op, most=most, device=device)
 
     def storages(self, found: Iterable[int]) -> frozenset[Storage]:
         """The storages with the given numbers."""

@@ -14,9 +14,12 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
 
 from passes.errors import CaptureError
+from passes.frontends.devices import advice_for, without_gradients
 from passes.frontends.memos import forget_fakes
+from passes.frontends.reach import module_tensors
 from passes.frontends.tracer import GraphModule, Tracer
 
 
@@ -29,6 +32,9 @@ def export(
     second try under no_grad.
     """
     tries = {"torch.export": torch.is_grad_enabled(), "torch.export under no_grad": False}
+    leaves = tree_leaves([args, kwargs])
+    if without_gradients([*module_tensors(module).values(), *leaves]) is not None:
+        del tries["torch.export"]
     refused: Exception | None = None
     for how, gradients in tries.items():
         try:
@@ -85,10 +91,14 @@ def cannot_capture(name: str, refused: Exception, untraceable: Exception) -> Cap
         f"  torch.export: {type(refused).__name__}: {first_line(refused)}\n"
         f"{user_place(refused)}"
         f"  symbolic_trace: {type(untraceable).__name__}: {first_line(untraceable)}\n"
-        f"{user_place(untraceable)}"
-        "  Python that branches on tensor data, or state of its own, has to go: see "
-        "torch.cond and torch.export's errors; or load a part of the model that can be"
+        f"{user_place(untraceable)}" + advice_for(refused, _ADVICE)
     )
+
+
+_ADVICE = (
+    "Python that branches on tensor data, or state of its own, has to go: see torch.cond and "
+    "torch.export's errors; or load a part of the model that can be"
+)
 
 
 @contextlib.contextmanager

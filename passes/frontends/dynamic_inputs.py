@@ -82,7 +82,7 @@ def dynamic_inputs(
     sizes: dict[str, int] = {}
     places: dict[str, list[str]] = {}
     ranges: dict[str, tuple[int, int | None]] = {}
-    inputs = []
+    inputs: dict[int, DynamicInput] = {}  # by identity: ids may be the labels too
     for label, dimensions in asked.items():
         real = given.get(label)
         if real is None:
@@ -115,13 +115,18 @@ def dynamic_inputs(
                     f"{end or 'any size'}: give inputs of a size in that range"
                 )
             ranges.setdefault(name, (low, end))
-        inputs.append(DynamicInput(real, names))
+        if inputs.setdefault(id(real), DynamicInput(real, names)).names != names:
+            raise CaptureError(
+                f"input {label} is the same tensor as another one, and dynamic= does not say the "
+                "same of both: name the same dimensions, or give a clone"
+            )
     found = [
         Dimension(Symbol(name, tuple(places[name]), *ranges[name], size), sympy.Symbol(name))
         for name, size in sizes.items()
     ]
-    _refuse_shared(inputs, list(given.values()))
-    return found, inputs
+    each = list(inputs.values())
+    _refuse_shared(each, list({id(tensor): tensor for tensor in given.values()}.values()))
+    return found, each
 
 
 def _refuse_shared(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]) -> None:
@@ -130,5 +135,6 @@ def _refuse_shared(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]
         if storages.count(found.real.untyped_storage()._cdata) > 1:
             raise CaptureError(
                 f"an input with dynamic dimensions, of shape {tuple(found.real.shape)}, shares its "
-                "storage with another one, and what they share at other sizes is not known"
+                "storage with another one, and what they share at other sizes is not known: give "
+                "a clone"
             )

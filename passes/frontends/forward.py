@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
 from passes.frontends.capture import data_decides, first_line, sealed, user_place
+from passes.frontends.devices import advice_for
 from passes.frontends.dynamic_inputs import Asked, recorded
 from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
@@ -127,7 +128,8 @@ def _capturing(name: str) -> Iterator[None]:
     except Exception as error:
         raise CaptureError(
             f"{name} fails on fake tensors: {type(error).__name__}: {first_line(error)}\n"
-            f"{user_place(error)}"
-            "  Does it run on real ones with these inputs? Data of tensors cannot decide what it "
-            "does"
+            f"{user_place(error)}" + advice_for(error, _ADVICE)
         ) from error
+
+
+_ADVICE = "Does it run on real ones with these inputs? Data of tensors cannot decide what it does"

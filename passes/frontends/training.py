@@ -31,7 +31,7 @@ from passes.census import Census
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
 from passes.frontends.capture import data_decides, first_line, sealed, user_place
-from passes.frontends.devices import device_for
+from passes.frontends.devices import advice_for, check_gradients, device_for
 from passes.frontends.dynamic_inputs import Asked, recorded
 from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
@@ -127,6 +127,7 @@ def load_training_step(
     found = held.of_caller(model, inputs, keywords, targets, held.itself)
     given = {name: real for _, name, real in found}
     check_tensors(given.items())
+    check_gradients([*tensors, *given.values()])
     program = recorded(partial(_captured, wanted), device, dynamic or {}, given)
     _ = program.flow, Census.of(program)  # once, here, for every analysis to come
     return program
@@ -352,7 +353,7 @@ def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
         raise CaptureError(
             f"the training step of {type(model).__name__} fails on fake tensors: "
             f"{type(error).__name__}: {first_line(error)}\n{user_place(error)}"
-            "  Does it run on real ones? Data of tensors cannot decide what it does"
+            + advice_for(error, "Does it run on real ones? Data cannot decide what it does")
         ) from error
     finally:
         for known in _KNOWN_TO_FOREACH:

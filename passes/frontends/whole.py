@@ -83,6 +83,12 @@ def program_of(
             "at other sizes these may return a copy where they return an operand here, or an "
             f"operand where they return a copy: {', '.join(dict.fromkeys(walk.sized))}",
         ]
+    devices = sorted({value.type.device for value in book.values if value.type})
+    if len(devices) > 1:
+        notes = [
+            *notes,
+            f"tensors are on {' and '.join(devices)}: bytes of all are added up, but for plans",
+        ]
     return Program(
         name=name,
         capture=capture,

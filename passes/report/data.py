@@ -78,6 +78,7 @@ def fit(result: Fit) -> dict[str, object]:
         "margin": result.margin,
         "held_by_python": result.held_by_python,
         "by_category": {category.value: n for category, n in result.by_category.items()},
+        "by_device": dict(result.by_device),
         "largest_sizes": None if result.program.dynamic is None else _largest_sizes(result),
     }
 

@@ -14,7 +14,7 @@ from passes.program import OpKind
 from passes.report.text import header, table
 from passes.storages import StorageClass
 
-WAYS = ("category", "module", "source")
+WAYS = ("category", "module", "source", "device")
 """Ways to say what bytes are for."""
 
 SHOWN = 10
@@ -47,7 +47,12 @@ def by(result: Memory, way: str) -> Iterator[str]:
 def _ways(result: Memory) -> Mapping[str, Timelines]:
     found = result.breakdown
     categories = {category.value: levels for category, levels in found.by_category.items()}
-    return {"category": categories, "module": found.by_module, "source": found.by_source}
+    return {
+        "category": categories,
+        "module": found.by_module,
+        "source": found.by_source,
+        "device": found.by_device,
+    }
 
 
 def explain(result: Memory) -> Iterator[str]:

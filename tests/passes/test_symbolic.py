@@ -472,3 +472,18 @@ class TestInputsOfSteps:
         both = torch.rand(6, 4)
         with pytest.raises(CaptureError, match="shares its storage"):
             self.load(dynamic, both[:3], both[3:])
+
+    def test_one_tensor_given_twice_has_the_same_sizes(self) -> None:
+        """Such as token ids that are the labels too."""
+        x = torch.rand(3, 4)
+        for dynamic in ({"input": {0: "rows"}, "target": {0: "rows"}}, {"input": {0: "rows"}}):
+            found = passes.symbolic_memory(self.load(dynamic, x, x))
+            assert found.at(rows=3).nbytes == passes.memory(self.load({}, x, x)).peak_bytes
+            for rows in (2, 7):
+                one = torch.rand(rows, 4)
+                assert (
+                    found.at(rows=rows).nbytes == passes.memory(self.load({}, one, one)).peak_bytes
+                )
+                assert found.entry[Role.INPUT].at({"rows": rows}) == rows * 4 * 4
+        with pytest.raises(CaptureError, match="target is the same tensor as another one"):
+            self.load({"input": {0: "rows"}, "target": {0: "n"}}, x, x)
