@@ -64,9 +64,10 @@ class Memory:
         undecided = []
         for number, intervals in spans.items():
             if number not in made.owner:
-                nbytes = made.most(number)
-                if made.nbytes(number) is None:
+                nbytes = made.nbytes(number)
+                if nbytes is None:
                     undecided.append(number)
+                    nbytes = made.most(number)
                 if nbytes:
                     for start, stop in intervals:
                         levels[start] += nbytes

@@ -175,8 +175,9 @@ class Allocations:
 
     def most(self, number: int) -> int | None:
         """The size of a storage, or what it cannot exceed; None if neither is known."""
-        known = self.nbytes(number)
-        return self._most.get(latest(number)) if known is None else known
+        number = latest(number)
+        known = self._sizes.get(number)
+        return self._most.get(number) if known is None else known
 
     def resize(self, number: int, nbytes: int | None) -> None:
         """A storage gets to a size; the largest counts, and one unknown is the unknown."""
