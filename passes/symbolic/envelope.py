@@ -59,15 +59,49 @@ def upper_envelope(sizes: Sequence[Size], box: Box) -> tuple[Greatest, ...]:
 
 
 def _undominated(sizes: Sequence[Size], candidates: Sequence[int], box: Box) -> list[int]:
-    """Candidates without those that another one is never below in the box."""
+    """Candidates without those that others together are never below in the box."""
     low = {name: first for name, (first, _) in box.items()}
     far = {name: 4 * first + 64 if last is None else last for name, (first, last) in box.items()}
     order = sorted(candidates, key=lambda i: (-sizes[i].at(far), -sizes[i].at(low), i))
     kept: list[int] = []
-    for index in order:
+    for index in _corners(sizes, order, (far, low), box):
         if not any(is_natural(sizes[other] - sizes[index], box) for other in kept):
             kept.append(index)
     return sorted(kept)
+
+
+def _corners(
+    sizes: Sequence[Size], order: Sequence[int], at: Sequence[Mapping[str, int]], box: Box
+) -> list[int]:
+    """Candidates, the greatest first, without those that neighbours are never below.
+
+    Where a backward pass frees an activation and makes a gradient per layer, sizes are points
+    of a line, and only its ends count.  Comparing each with each would take a square of layers.
+    """
+    kept: list[int] = []
+    for index in order:
+        if kept and is_natural(sizes[kept[-1]] - sizes[index], box):
+            continue
+        while len(kept) > 1 and _is_between(
+            sizes[kept[-2]], sizes[kept[-1]], sizes[index], at, box
+        ):
+            kept.pop()
+        kept.append(index)
+    return kept
+
+
+def _is_between(
+    one: Size, middle: Size, other: Size, at: Iterable[Mapping[str, int]], box: Box
+) -> bool:
+    """Whether a mean of two sizes, with weights that fit at one of the points, is nowhere below
+    the one in the middle; then neither is the greater of them."""
+    for point in at:
+        first, second = middle.at(point) - other.at(point), one.at(point) - middle.at(point)
+        if first * second >= 0 and first + second:
+            a, b = Size.of(abs(first)), Size.of(abs(second))
+            if is_natural(one * a + other * b - middle * (a + b), box):
+                return True
+    return False
 
 
 def points(box: Box) -> Iterator[Mapping[str, int]]:

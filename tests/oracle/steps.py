@@ -484,6 +484,14 @@ def adadelta() -> StepCase:
 
 
 @_step
+def adafactor() -> StepCase:
+    """It takes the greater of two numbers, one of which is read from a tensor."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.PReLU(), nn.Linear(4, 2))
+    return StepCase(model, nn.MSELoss(), (torch.randn(3, 4), torch.randn(3, 2)), optim.Adafactor,
+                    targets=1)  # fmt: skip
+
+
+@_step
 def radam() -> StepCase:
     model = nn.Sequential(nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 2))
     return StepCase(model, nn.L1Loss(), (torch.randn(3, 4), torch.randn(3, 2)), optim.RAdam,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from passes.symbolic import envelope
 from passes.symbolic.bounds import Box, bounds, extreme, is_natural
 from passes.symbolic.envelope import upper_envelope
 from passes.symbolic.sizes import Size, common_factor
@@ -137,6 +138,24 @@ def test_envelopes_without_an_end(name: str) -> None:
     found = upper_envelope(sizes, FROM_TWO)
     assert [g.index for g in found] == expected
     assert all(g.point is not None for g in found)
+
+
+def test_of_sizes_on_a_line_only_neighbours_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backward pass frees an activation and makes a gradient for each of a thousand layers."""
+    asked = []
+
+    def counted(size: Size, box: Box) -> bool:
+        asked.append(size)
+        return is_natural(size, box)
+
+    monkeypatch.setattr(envelope, "is_natural", counted)
+    layers = 1000
+    line = [A * B * n(4 * (layers - i)) + n(70 * i) for i in range(layers)]
+    # The ends of a line are the greatest somewhere, and what is above the middle of it.
+    bent = [*line, A * B * n(2 * layers) + n(35 * layers + 5000)]
+    for sizes, expected in ((line, [0, layers - 1]), (bent, [0, layers - 1, layers])):
+        assert [found.index for found in upper_envelope(sizes, FROM_TWO)] == expected
+    assert len(asked) < 20 * layers
 
 
 def test_applications_that_nothing_decides_stay_what_they_are() -> None:

@@ -328,7 +328,6 @@ class _Branching(nn.Linear):
         (nn.Linear(4, 2), lambda out: out.sum() / len(out[out > 0]), optim.SGD, (X,), "len"),
         (nn.Linear(4, 2), lambda out: out.detach().sum(), optim.SGD, (X,), "does not depend"),
         (nn.Linear(4, 2), F.cross_entropy, optim.SGD, (), "targets="),
-        (nn.Linear(4, 2), F.cross_entropy, optim.Adafactor, (X, Y), "depends on the data"),
         (nn.Linear(4, 2), F.cross_entropy, optim.LBFGS, (X, Y), "closure"),
         (nn.Linear(4, 2), F.cross_entropy, nn.Linear(4, 2), (X, Y), "optimizer"),
         (nn.Linear(4, 2), F.cross_entropy, optim.SGD(nn.Linear(2, 2).parameters()), (X, Y), "over"),
