@@ -19,10 +19,9 @@ import torch
 from attrs import evolve, frozen
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.export._tree_utils import reorder_kwargs
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx.graph import _PyTreeCodeGen
-from torch.utils._pytree import tree_flatten, tree_leaves
+from torch.utils._pytree import tree_leaves
 
 from passes.census import Census
 from passes.errors import CaptureError
@@ -30,9 +29,10 @@ from passes.frontends.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.declaring import DeclaredWalk, RecordedWorld
 from passes.frontends.devices import device_for, is_recorded_on_meta
-from passes.frontends.dimensions import symbolic_sizes
+from passes.frontends.dimensions import sizes_of
 from passes.frontends.dynamic import dynamic_of
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
+from passes.frontends.exported_inputs import check_inputs, flat_inputs, guards_unmet
 from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
 from passes.frontends.reach import module_tensors, tensors_inside
@@ -133,9 +133,11 @@ def _from_exported(
     recorded = getattr(exported, "example_inputs", None)
     given: list[object] | None = None
     if args or kwargs:
-        given = _flat_inputs(exported, tuple(args), dict(kwargs))
+        given = flat_inputs(exported, tuple(args), dict(kwargs))
     elif recorded is not None:
         given = tree_leaves(recorded)
+    if given is not None:
+        check_inputs(exported, given)
     examples = iter(given if given is not None else [])
     sharing = FROM_EXAMPLES if given is not None else ASSUMED_APART
 
@@ -153,26 +155,23 @@ def _from_exported(
             recorded_value = node.meta.get("val")
             real = next(examples) if given is not None else recorded_value
             check_tensors(tensors_inside(node.name, real))
-            _check_input(node.name, real, recorded_value)
-            if isinstance(spec.arg, ConstantArgument) and spec.arg.value != real:
-                raise CaptureError(
-                    f"input {node.name} is {real!r}; the program was captured for "
-                    f"{spec.arg.value!r}, which is part of it"
-                )
         elif spec.kind is InputKind.TOKEN:
             real = None
         else:
             real = exported.constants.get(str(spec.target))
         label = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target or node.name)
         inputs.append((_ROLES[spec.kind], label, world.input(real, node.meta.get("val"))))
-    sizes = [
-        f"{place} = {size}"
-        for node, (_, label, value) in zip(placeholders, inputs, strict=True)
-        for place, _, size in symbolic_sizes(label, node.meta.get("val"), value)
-    ]
+    sizes = sizes_of(exported, given)
     if sizes:
         source = "the example inputs" if given is not None else "the sizes it was exported with"
-        notes.append(f"dynamic dimensions are taken at {source}: {', '.join(sizes)}")
+        taken = ", ".join(f"{sized.place} = {sized.size}" for sized in sizes)
+        notes.append(f"dynamic dimensions are taken at {source}: {taken}")
+    unmet = list(guards_unmet(sizes))
+    if unmet:
+        notes.append(
+            "the exported module refuses these inputs, for which the model may take another "
+            f"branch than the one captured: it was captured for {', '.join(unmet)}"
+        )
 
     def again(world: Callable[[torch.device | None], World], walk: Callable[..., Walk]) -> Program:
         return _from_exported(exported, args, kwargs, capture, name, Way(world, walk))
@@ -223,43 +222,6 @@ def _kept(exported: ExportedProgram) -> Iterator[tuple[int, Role, str]]:
             yield number, Role.INPUT, str(spec.target)
         elif spec.kind in (OutputKind.GRADIENT_TO_PARAMETER, OutputKind.GRADIENT_TO_USER_INPUT):
             yield number, Role.GRADIENT, f"grad.{spec.target}"
-
-
-def _flat_inputs(
-    exported: ExportedProgram, args: tuple[object, ...], kwargs: dict[str, object]
-) -> list[object]:
-    """The user's inputs in the order of the placeholders."""
-    expected = exported.call_spec.in_spec
-    names = ", ".join(map(str, exported.graph_signature.user_inputs))
-    try:
-        leaves, spec = tree_flatten((args, reorder_kwargs(kwargs, expected) if kwargs else {}))
-    except ValueError as error:
-        raise CaptureError(f"these inputs do not fit the program ({names}): {error}") from error
-    if spec != expected:
-        raise CaptureError(
-            f"the program takes {expected.num_leaves} inputs ({names}) and was given "
-            f"{spec.num_leaves}, or they are nested otherwise: it was exported for "
-            f"{expected}"
-        )
-    return list(leaves)
-
-
-def _check_input(name: str, given: object, recorded: object) -> None:
-    """Compare an example with what the program was exported for."""
-    if not isinstance(recorded, torch.Tensor):
-        return
-    if not isinstance(given, torch.Tensor):
-        raise CaptureError(f"input {name} should be a tensor, and is a {type(given).__name__}")
-    same_rank = len(given.shape) == len(recorded.shape)
-    fits = same_rank and all(
-        not isinstance(wanted, int) or wanted == size
-        for size, wanted in zip(given.shape, list[object](recorded.shape), strict=True)
-    )
-    if not fits or given.dtype != recorded.dtype:
-        raise CaptureError(
-            f"input {name} is {given.dtype} of shape {tuple(given.shape)}; the program was "
-            f"captured for {recorded.dtype} of shape {tuple(recorded.shape)}"
-        )
 
 
 def from_graph(
