@@ -13,6 +13,9 @@ from torch._ops import OpOverload
 from torch._prims_common import infer_size
 from torch._subclasses.fake_impls import _compute_stride
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from passes.frontends.schema import signature
 
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
@@ -29,7 +32,36 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
         strided = _strided(*args) if func in _VIEWS else None
         if strided is not None:
             func, args = torch.ops.aten.as_strided.default, strided
+        given = (*args, *kwargs.values()) if kwargs else args
+        if any(map(_has_undecided, given)):
+            return self._without_values(func, types, args, kwargs or {})
         return super().dispatch(func, types, args, kwargs)
+
+    # Any: as above.
+    def _without_values(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """The same where a number is given that only the run knows.  Torch's would compute with
+        what values there are, and make one up for that."""
+        known = [t for t in tree_leaves((args, kwargs)) if getattr(t, "constant", None) is not None]
+        values = [tensor.constant for tensor in known]
+        for tensor in known:
+            tensor.constant = None
+        try:
+            return super().dispatch(func, types, args, kwargs)
+        finally:
+            for tensor, value in zip(known, values, strict=True):
+                tensor.constant = value
+            about = signature(func)
+            given = {**dict(zip(about.arguments, args)), **kwargs}  # noqa: B905  # rest by name
+            for tensor in tree_leaves([given.get(name) for name in about.written]):
+                if any(tensor is one for one in known):
+                    self.fake_tensor_converter.invalidate_constant_aliases(tensor.constant)
+
+
+def _has_undecided(argument: object) -> bool:
+    """Whether an argument is a number, or has one, that is neither a size nor known."""
+    if isinstance(argument, (tuple, list)):
+        return any(map(_has_undecided, argument))
+    return isinstance(argument, (torch.SymFloat, torch.SymBool))
 
 
 def _grouped_mm(

@@ -225,7 +225,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if isinstance(leaf, torch.Tensor):
             return self.node(leaf)
         if isinstance(leaf, SYMBOLS) and leaf.node.expr.free_symbols <= self._numbers.keys():
-            made: fx.Proxy = sympy_interp(PythonReferenceAnalysis, self._numbers, leaf.node.expr)
+            with torch._C._EnableTorchFunction():  # for what proxies are handed to
+                made: fx.Proxy = sympy_interp(
+                    PythonReferenceAnalysis, self._numbers, leaf.node.expr
+                )
             return made.node
         if is_undecided(leaf):
             what = "a number that data decides and one of the dynamic dimensions in one size"

@@ -24,8 +24,6 @@ from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.optim import Optimizer
-from torch.optim import optimizer as optimizers
-from torch.utils import _foreach_utils
 
 from passes.census import Census
 from passes.errors import CaptureError, ProgramError
@@ -37,6 +35,7 @@ from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
 from passes.frontends.held import Held, Sources
 from passes.frontends.load import FROM_EXAMPLES
+from passes.frontends.optimizers import as_for_real_tensors, check_update
 from passes.frontends.reach import module_tensors
 from passes.frontends.recorder import Recorder
 from passes.frontends.unsupported import check_hooks, check_tensors
@@ -308,6 +307,8 @@ def _prepare(
                 f"parameters that makes it; this makes a {type(made).__qualname__}"
             )
         step.optimizer = made
+    if step.optimizer is not None:
+        check_update(step.optimizer)
     if which == "first":
         if isinstance(optimizer, Optimizer) and _has_stepped(optimizer):
             raise CaptureError(
@@ -334,12 +335,9 @@ _ORDER = (Role.PARAMETER, Role.BUFFER, Role.CONSTANT, Role.GRADIENT, Role.STATE,
 
 @contextmanager
 def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
-    """Errors say what to do, torch is quiet; optimizers, and what clips gradients, choose as for
-    real tensors."""
-    for known in _KNOWN_TO_FOREACH:
-        known.append(FakeTensor)
+    """Errors say what to do, torch is quiet."""
     try:
-        with sealed(), warnings.catch_warnings(), torch.enable_grad():
+        with sealed(), as_for_real_tensors(), warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             # A fake of oneDNN's recurrent layer lacks the workspace that the layer keeps.
             with torch.backends.mkldnn.flags(enabled=False) if native else nullcontext():
@@ -354,16 +352,6 @@ def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
             f"{type(error).__name__}: {first_line(error)}\n{user_place(error)}"
             "  Does it run on real ones? Data of tensors cannot decide what it does"
         ) from error
-    finally:
-        for known in _KNOWN_TO_FOREACH:
-            known.remove(FakeTensor)
-
-
-# Any: lists of types that are typed in two ways.
-_KNOWN_TO_FOREACH: tuple[Any, ...] = (
-    optimizers._foreach_supported_types,
-    _foreach_utils._foreach_supported_types,
-)
 
 
 def _is_recurrent(model: nn.Module) -> bool:

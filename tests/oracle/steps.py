@@ -533,3 +533,22 @@ def number_read() -> StepCase:
 
     inputs = (torch.randn(3, 4), torch.randn(3, 2))
     return StepCase(nn.Linear(4, 2), loss, inputs, targets=1)
+
+
+@_step
+def adafactor() -> StepCase:  # goes by the larger of two numbers that the data decides
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    return StepCase(model, nn.MSELoss(), (torch.randn(3, 4), torch.randn(3, 2)), optim.Adafactor,
+                    targets=1)  # fmt: skip
+
+
+@_step
+def number_of_both() -> StepCase:
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        scale, same = torch.full((), 3.0), torch.full((), 2.0)
+        error = (out - y).square()
+        scale.mul_(error.detach().max().item())  # what was known of it no longer holds
+        return error.mean() * scale.item() * same.item()
+
+    inputs = (torch.randn(3, 4), torch.randn(3, 2))
+    return StepCase(nn.Linear(4, 2), loss, inputs, targets=1)
