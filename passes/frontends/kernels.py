@@ -145,10 +145,35 @@ def _nan_to_num_(tensor: Tensor, *limits: float | None, **named: float | None) -
     return tensor if tensor.is_complex() else None
 
 
+def _ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> tuple[Tensor, Tensor] | None:
+    """Torch has none.  How long the longest target is, the data decides."""
+    mode = getattr(log_probs, "fake_mode", None)
+    most = targets.shape[-1]
+    if mode is None or mode.shape_env is None or not isinstance(most, int):
+        return None
+    longest = mode.shape_env.create_unbacked_symint()
+    mode.shape_env._constrain_range_for_size(longest.node.expr, min=0, max=most)
+    steps, batch = log_probs.shape[:2]
+    return log_probs.new_empty(batch), log_probs.new_empty(batch, steps, 2 * longest + 1)
+
+
+def _ctc_loss_backward(gradient: Tensor, log_probs: Tensor, *rest: object) -> Tensor:
+    return torch.empty_like(log_probs, memory_format=torch.contiguous_format)
+
+
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     torch.ops.aten.nan_to_num.default: _nan_to_num,
     torch.ops.aten.nan_to_num_.default: _nan_to_num_,
+    torch.ops.aten._ctc_loss.Tensor: _ctc_loss,
+    torch.ops.aten._ctc_loss_backward.Tensor: _ctc_loss_backward,
     torch.ops.aten._embedding_bag.default: _embedding_bag,
     torch.ops.aten._embedding_bag_forward_only.default: partial(_embedding_bag, forward_only=True),
 }

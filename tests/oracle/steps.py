@@ -552,3 +552,20 @@ def number_of_both() -> StepCase:
 
     inputs = (torch.randn(3, 4), torch.randn(3, 2))
     return StepCase(nn.Linear(4, 2), loss, inputs, targets=1)
+
+
+class _Speech(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv1d(4, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        found: Tensor = self.out(F.gelu(self.conv(sound)).permute(2, 0, 1)).log_softmax(-1)
+        return found
+
+
+@_step
+def speech() -> StepCase:  # data decides a size in the loss; fakes get another overload
+    lengths = torch.full((2,), 7), torch.tensor([3, 2])
+    inputs = (torch.randn(2, 4, 7), torch.randint(1, 5, (2, 3)), *lengths)
+    return StepCase(_Speech(), nn.CTCLoss(), inputs, targets=3, asks=True)
