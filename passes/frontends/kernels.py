@@ -13,6 +13,9 @@ from torch._ops import OpOverload
 from torch._prims_common import infer_size
 from torch._subclasses.fake_impls import _compute_stride
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from passes.frontends.schema import signature
 
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
@@ -29,7 +32,36 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
         strided = _strided(*args) if func in _VIEWS else None
         if strided is not None:
             func, args = torch.ops.aten.as_strided.default, strided
+        given = (*args, *kwargs.values()) if kwargs else args
+        if any(map(_has_undecided, given)):
+            return self._without_values(func, types, args, kwargs or {})
         return super().dispatch(func, types, args, kwargs)
+
+    # Any: as above.
+    def _without_values(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """The same where a number is given that only the run knows.  Torch's would compute with
+        what values there are, and make one up for that."""
+        known = [t for t in tree_leaves((args, kwargs)) if getattr(t, "constant", None) is not None]
+        values = [tensor.constant for tensor in known]
+        for tensor in known:
+            tensor.constant = None
+        try:
+            return super().dispatch(func, types, args, kwargs)
+        finally:
+            for tensor, value in zip(known, values, strict=True):
+                tensor.constant = value
+            about = signature(func)
+            given = {**dict(zip(about.arguments, args)), **kwargs}  # noqa: B905  # rest by name
+            for tensor in tree_leaves([given.get(name) for name in about.written]):
+                if any(tensor is one for one in known):
+                    self.fake_tensor_converter.invalidate_constant_aliases(tensor.constant)
+
+
+def _has_undecided(argument: object) -> bool:
+    """Whether an argument is a number, or has one, that is neither a size nor known."""
+    if isinstance(argument, (tuple, list)):
+        return any(map(_has_undecided, argument))
+    return isinstance(argument, (torch.SymFloat, torch.SymBool))
 
 
 def _grouped_mm(
@@ -113,10 +145,35 @@ def _nan_to_num_(tensor: Tensor, *limits: float | None, **named: float | None) -
     return tensor if tensor.is_complex() else None
 
 
+def _ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> tuple[Tensor, Tensor] | None:
+    """Torch has none.  How long the longest target is, the data decides."""
+    mode = getattr(log_probs, "fake_mode", None)
+    most = targets.shape[-1]
+    if mode is None or mode.shape_env is None or not isinstance(most, int):
+        return None
+    longest = mode.shape_env.create_unbacked_symint()
+    mode.shape_env._constrain_range_for_size(longest.node.expr, min=0, max=most)
+    steps, batch = log_probs.shape[:2]
+    return log_probs.new_empty(batch), log_probs.new_empty(batch, steps, 2 * longest + 1)
+
+
+def _ctc_loss_backward(gradient: Tensor, log_probs: Tensor, *rest: object) -> Tensor:
+    return torch.empty_like(log_probs, memory_format=torch.contiguous_format)
+
+
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     torch.ops.aten.nan_to_num.default: _nan_to_num,
     torch.ops.aten.nan_to_num_.default: _nan_to_num_,
+    torch.ops.aten._ctc_loss.Tensor: _ctc_loss,
+    torch.ops.aten._ctc_loss_backward.Tensor: _ctc_loss_backward,
     torch.ops.aten._embedding_bag.default: _embedding_bag,
     torch.ops.aten._embedding_bag_forward_only.default: partial(_embedding_bag, forward_only=True),
 }

@@ -225,7 +225,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if isinstance(leaf, torch.Tensor):
             return self.node(leaf)
         if isinstance(leaf, SYMBOLS) and leaf.node.expr.free_symbols <= self._numbers.keys():
-            made: fx.Proxy = sympy_interp(_OnNodes, self._numbers, leaf.node.expr)
+            with torch._C._EnableTorchFunction():  # for what proxies are handed to
+                made: fx.Proxy = sympy_interp(
+                    PythonReferenceAnalysis, self._numbers, leaf.node.expr
+                )
             return made.node
         if is_undecided(leaf):
             what = "a number that data decides and one of the dynamic dimensions in one size"
@@ -298,24 +301,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def _leaving(self, module: nn.Module, inputs: object, result: object) -> None:
         self.modules.pop()
-
-
-# Any: the signatures are torch's.
-class _OnNodes(PythonReferenceAnalysis):
-    """How numbers of nodes are computed: what Python's operators do not do is a call."""
-
-    @staticmethod
-    def maximum(a: Any, b: Any) -> Any:
-        return _called(torch.sym_max, a, b)
-
-    @staticmethod
-    def minimum(a: Any, b: Any) -> Any:
-        return _called(torch.sym_min, a, b)
-
-
-def _called(function: Callable[..., Any], *args: Any) -> fx.Proxy:
-    tracer = next(arg for arg in args if isinstance(arg, fx.Proxy)).tracer
-    return tracer.create_proxy("call_function", function, args, {})
 
 
 class Substitute(TorchFunctionMode):

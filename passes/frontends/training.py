@@ -35,10 +35,10 @@ from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
 from passes.frontends.held import Held, Sources
 from passes.frontends.load import FROM_EXAMPLES
+from passes.frontends.optimizers import as_for_real_tensors, check_update
 from passes.frontends.reach import module_tensors
 from passes.frontends.recorder import Recorder
 from passes.frontends.unsupported import check_hooks, check_tensors
-from passes.frontends.updating import updating
 from passes.frontends.whole import program_of
 from passes.program import Program, Role
 from passes.symbolic.dynamic import Dynamic
@@ -308,6 +308,8 @@ def _prepare(
                 f"parameters that makes it; this makes a {type(made).__qualname__}"
             )
         step.optimizer = made
+    if step.optimizer is not None:
+        check_update(step.optimizer)
     if which == "first":
         if isinstance(optimizer, Optimizer) and _has_stepped(optimizer):
             raise CaptureError(
@@ -334,10 +336,9 @@ _ORDER = (Role.PARAMETER, Role.BUFFER, Role.CONSTANT, Role.GRADIENT, Role.STATE,
 
 @contextmanager
 def _capturing(model: nn.Module, native: bool) -> Iterator[None]:
-    """Errors say what to do, torch is quiet; optimizers, and what clips gradients, choose as for
-    real tensors."""
+    """Errors say what to do, torch is quiet."""
     try:
-        with updating(), sealed(), warnings.catch_warnings(), torch.enable_grad():
+        with sealed(), as_for_real_tensors(), warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             # A fake of oneDNN's recurrent layer lacks the workspace that the layer keeps.
             with torch.backends.mkldnn.flags(enabled=False) if native else nullcontext():

@@ -484,14 +484,6 @@ def adadelta() -> StepCase:
 
 
 @_step
-def adafactor() -> StepCase:
-    """It takes the greater of two numbers, one of which is read from a tensor."""
-    model = nn.Sequential(nn.Linear(4, 4), nn.PReLU(), nn.Linear(4, 2))
-    return StepCase(model, nn.MSELoss(), (torch.randn(3, 4), torch.randn(3, 2)), optim.Adafactor,
-                    targets=1)  # fmt: skip
-
-
-@_step
 def radam() -> StepCase:
     model = nn.Sequential(nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 2))
     return StepCase(model, nn.L1Loss(), (torch.randn(3, 4), torch.randn(3, 2)), optim.RAdam,
@@ -541,3 +533,39 @@ def number_read() -> StepCase:
 
     inputs = (torch.randn(3, 4), torch.randn(3, 2))
     return StepCase(nn.Linear(4, 2), loss, inputs, targets=1)
+
+
+@_step
+def adafactor() -> StepCase:  # goes by the larger of two numbers that the data decides
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    return StepCase(model, nn.MSELoss(), (torch.randn(3, 4), torch.randn(3, 2)), optim.Adafactor,
+                    targets=1)  # fmt: skip
+
+
+@_step
+def number_of_both() -> StepCase:
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        scale, same = torch.full((), 3.0), torch.full((), 2.0)
+        error = (out - y).square()
+        scale.mul_(error.detach().max().item())  # what was known of it no longer holds
+        return error.mean() * scale.item() * same.item()
+
+    inputs = (torch.randn(3, 4), torch.randn(3, 2))
+    return StepCase(nn.Linear(4, 2), loss, inputs, targets=1)
+
+
+class _Speech(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv1d(4, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        found: Tensor = self.out(F.gelu(self.conv(sound)).permute(2, 0, 1)).log_softmax(-1)
+        return found
+
+
+@_step
+def speech() -> StepCase:  # data decides a size in the loss; fakes get another overload
+    lengths = torch.full((2,), 7), torch.tensor([3, 2])
+    inputs = (torch.randn(2, 4, 7), torch.randint(1, 5, (2, 3)), *lengths)
+    return StepCase(_Speech(), nn.CTCLoss(), inputs, targets=3, asks=True)

@@ -143,6 +143,8 @@ def test_the_step_count_of_an_optimizer_is_read() -> None:
         optim.NAdam,
         optim.Rprop,
         optim.ASGD,
+        optim.Adafactor,
+        lambda parameters: optim.Adafactor(parameters, lr=torch.tensor(0.1), foreach=True),
         None,
     ],
 )
@@ -318,6 +320,12 @@ class _Branching(nn.Linear):
         return out if out.sum() > 0 else -out
 
 
+class _BranchingOnProduct(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.ones(()) * x.sum().item()
+        return super().forward(-x if scale > 0 else x)
+
+
 @pytest.mark.parametrize(
     ("model", "loss", "optimizer", "inputs", "said"),
     [
@@ -328,7 +336,8 @@ class _Branching(nn.Linear):
         (nn.Linear(4, 2), lambda out: out.sum() / len(out[out > 0]), optim.SGD, (X,), "len"),
         (nn.Linear(4, 2), lambda out: out.detach().sum(), optim.SGD, (X,), "does not depend"),
         (nn.Linear(4, 2), F.cross_entropy, optim.SGD, (), "targets="),
-        (nn.Linear(4, 2), F.cross_entropy, optim.LBFGS, (X, Y), "closure"),
+        (_BranchingOnProduct(4, 2), F.cross_entropy, optim.SGD, (X, Y), "if scale"),
+        (nn.Linear(4, 2), F.cross_entropy, optim.LBFGS, (X, Y), "LBFGS.step needs closure"),
         (nn.Linear(4, 2), F.cross_entropy, nn.Linear(4, 2), (X, Y), "optimizer"),
         (nn.Linear(4, 2), F.cross_entropy, optim.SGD(nn.Linear(2, 2).parameters()), (X, Y), "over"),
         (nn.Linear(4, 2), F.cross_entropy, optim.SGD, (X, X, X, Y), "cannot be called"),
