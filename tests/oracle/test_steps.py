@@ -27,8 +27,8 @@ from tests.oracle.test_models import _check_possible, _check_writes, _pair_up
 
 QUICK = {
     "gpt2", "bert", "cnn_accumulating", "variational", "messages", "mixer", "checkpointed",
-    "adafactor", "first_adam", "first_momentum", "first_adagrad", "number_read", "mixed", "bags",
-    "clipped",
+    "adafactor", "routed", "first_adam", "first_momentum", "first_adagrad", "number_read", "mixed",
+    "bags", "clipped",
 }  # fmt: skip
 """Those that every test run has; the rest take minutes."""
 
