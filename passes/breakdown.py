@@ -105,7 +105,10 @@ class Breakdown:
 
     @cached_property
     def by_device(self) -> Timelines:
-        """Bytes at each op per device that holds them; '' is not known which."""
+        """Bytes at each op per device that holds them; '' is not known which of several."""
+        devices = {storage.device for storage in self._spans}
+        if len(devices) == 1:
+            return {devices.pop() or "": self.total}
         return self._with_uncertain(self._timelines(lambda storage: storage.device or ""))
 
     def at(self, op: Op) -> tuple[Holding, ...]:

@@ -15,6 +15,7 @@ from passes.frontends.dimensions import FARTHEST, Dimension
 from passes.frontends.dynamic import SymbolicWorld, dynamic_from
 from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
+from passes.frontends.unsupported import memory_of
 from passes.program import Program
 from passes.symbolic.dynamic import Dynamic, Symbol
 
@@ -130,9 +131,9 @@ def dynamic_inputs(
 
 
 def _refuse_shared(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]) -> None:
-    storages = [tensor.untyped_storage()._cdata for tensor in given]
+    storages = [storage._cdata for tensor in given for storage in memory_of(tensor)]
     for found in inputs:
-        if storages.count(found.real.untyped_storage()._cdata) > 1:
+        if any(storages.count(storage._cdata) > 1 for storage in memory_of(found.real)):
             raise CaptureError(
                 f"an input with dynamic dimensions, of shape {tuple(found.real.shape)}, shares its "
                 "storage with another one, and what they share at other sizes is not known: give "

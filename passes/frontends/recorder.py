@@ -38,6 +38,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from passes.errors import CaptureError
 from passes.frontends.alive import Alive
+from passes.frontends.composites import AS_ON_REAL
 from passes.frontends.fakes import World, known_int, tensors_in
 from passes.frontends.large import truly_large
 from passes.frontends.layouts import laid_out
@@ -314,7 +315,8 @@ class Substitute(TorchFunctionMode):
     # Any: the signature is torch's.
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = _mapped(self.recorder.fake, (args, kwargs or {}))
-        return func(*args, **kwargs)
+        found = AS_ON_REAL[func](*args, **kwargs) if func in AS_ON_REAL else None
+        return func(*args, **kwargs) if found is None else found
 
 
 _ABOUT_THE_RUN = frozenset({"prim", "profiler"})

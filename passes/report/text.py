@@ -148,7 +148,8 @@ def _largest_size(result: Fit, name: str) -> Iterator[str]:
     if found.limit == "nothing":
         yield f"every {name} fits{where}"
     elif found.value is None:
-        yield f"no {name} fits{where}: the smallest needs {size(found.next_bytes)}"
+        least = f": the smallest needs {size(found.next_bytes)}" if found.next_bytes else ""
+        yield f"no {name} fits{where}{least}"
     else:
         yield f"largest {name} that fits: {found.value}{where}; needs {size(found.total_bytes)}"
         if found.limit == "range":

@@ -7,11 +7,12 @@ symbols there.  Cases are found when somebody asks about sizes in them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 
 from attrs import define, evolve, field, frozen
 
-from passes.errors import ProgramError
+from passes.errors import CaptureError, ProgramError
 from passes.liveness import Liveness
 from passes.program import Op, Program, Role
 from passes.storages import Storage
@@ -215,7 +216,8 @@ class Cases:
         for condition in case.facts.conditions:
             sizes = self._against(condition, case.facts.box)
             if sizes is not None and condition in case.facts.conditions:
-                case = case.joined(self._made(sizes), condition) or case
+                with suppress(CaptureError):  # too small for the model, maybe: so it makes one
+                    case = case.joined(self._made(sizes), condition) or case
         return case
 
     def _against(self, condition: Condition, box: Box) -> Mapping[str, int] | None:

@@ -50,10 +50,15 @@ class Totals(Protocol):
 
 @define
 class Search:
-    """The largest size of one symbol, where the others have the given sizes."""
+    """The largest size of one symbol, where the others have the given sizes.
+
+    `example` is the size that the program was loaded with.  Where it cannot be at a smaller one,
+    too small for the model maybe, neither that one nor those below are within the budget.
+    """
 
     totals: Totals
     name: str
+    example: int
     sizes: Mapping[str, int]
     budget: int
 
@@ -73,7 +78,12 @@ class Search:
         """A size above which none is within the budget; None if all from some on are."""
         start = max(low, 2)  # below are cases of their own
         while start < FARTHEST:
-            totals = self._totals((start, None))
+            try:
+                totals = self._totals((start, None))
+            except CaptureError:
+                if not self._may_be_too_small(start):
+                    raise
+                totals = None
             if totals is not None:
                 if self._is_over(totals, (start, None)):
                     return start - 1
@@ -86,11 +96,15 @@ class Search:
         )
 
     def _within(self, interval: Interval) -> int | None:
-        """The largest size in a finite interval that is within the budget.  A size of 0 or 1
-        at which the program cannot be loaded is not."""
+        """The largest size in a finite interval that is within the budget."""
         high = interval[1]
         assert high is not None
-        totals = self._totals(interval)
+        try:
+            totals = self._totals(interval)
+        except CaptureError:
+            if not self._may_be_too_small(high):
+                raise
+            return None
         if totals is not None:
             if self._is_over(totals, interval):
                 return None
@@ -107,21 +121,19 @@ class Search:
         return {**{name: (size, size) for name, size in self.sizes.items()}, self.name: interval}
 
     def _totals(self, interval: Interval) -> tuple[Size, ...] | None:
-        try:
-            return self.totals.totals(self._box(interval))
-        except CaptureError:
-            if interval[1] is None or interval[1] > 1:
-                raise
-            return None
+        return self.totals.totals(self._box(interval))
 
     def _at(self, size: int) -> int | None:
-        """Bytes at a size; None at 0 or 1 if the program cannot be loaded there."""
+        """Bytes at a size; None if the program cannot be loaded there."""
         try:
             return self.totals.total_at({**self.sizes, self.name: size})
         except CaptureError:
-            if size > 1:
+            if not self._may_be_too_small(size):
                 raise
             return None
+
+    def _may_be_too_small(self, size: int) -> bool:
+        return size < max(self.example, 2)
 
     def _is_over(self, totals: tuple[Size, ...], interval: Interval) -> bool:
         """Whether no size in an interval is within the budget."""

@@ -138,15 +138,17 @@ class SymbolicMemory:
         (`PeakAt.total_bytes`) are within a budget, such as `"24 GiB"` or a number of bytes; the
         others have the given sizes.
 
-        Exact, whether or not bytes grow with the symbol.  Raises `ProgramError` as `at` does,
-        and where facts change with the sizes too often to tell.
+        Exact, whether or not bytes grow with the symbol.  Sizes below the one that the program was
+        loaded with may be too small for the model: then none from there down fits.  Raises
+        `ProgramError` as `at` does, and where facts change with the sizes too often to tell.
         """
         found = self.dynamic.symbol(symbol)
         values = self._values({**(sizes or {}), **more})
         if found.name in values:
             raise ProgramError(f"{found.name} is what is looked for: leave its size out")
         self._demand(values, [s.name for s in self.symbols if s is not found])
-        return Search(self, found.name, values, parse_budget(budget)).run(found.low, found.high)
+        search = Search(self, found.name, found.example, values, parse_budget(budget))
+        return search.run(found.low, found.high)
 
     def totals(self, box: Box) -> tuple[Size, ...] | None:
         """Sizes whose maximum is all bytes together everywhere in a box; None if the box is

@@ -483,6 +483,26 @@ def adadelta() -> StepCase:
                     targets=1)  # fmt: skip
 
 
+class Routed(nn.Module):
+    """Says in rows of zeros and a one which expert takes a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.experts = nn.Linear(4, 3), nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, chosen = self.gate(x).softmax(-1).max(-1)
+        taken = F.one_hot(chosen, 3)
+        load = taken.float().mean(0).square().sum()
+        out: Tensor = taken.to(x.dtype) @ self.experts * weight[:, None]
+        return out.square().mean() + load
+
+
+@_step
+def routed() -> StepCase:
+    return StepCase(Routed(), _mean, (torch.randn(5, 4),))
+
+
 @_step
 def radam() -> StepCase:
     model = nn.Sequential(nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 2))

@@ -28,7 +28,7 @@ from tests.oracle.test_models import _check_possible, _check_writes, _pair_up
 QUICK = {
     "gpt2", "bert", "cnn_accumulating", "variational", "messages", "mixer", "checkpointed",
     "first_adam", "first_momentum", "first_adagrad", "number_read", "number_of_both", "adafactor",
-    "speech", "mixed", "bags", "clipped",
+    "routed", "speech", "mixed", "bags", "clipped",
 }  # fmt: skip
 """Those that every test run has; the rest take minutes."""
 

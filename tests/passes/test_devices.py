@@ -73,6 +73,17 @@ def test_one_device_needs_no_words() -> None:
     assert "on each device" not in str(fit)
 
 
+class Picks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x > 0]
+
+
+def test_what_the_data_decides_is_on_the_only_device() -> None:
+    fit = passes.fits(Picks(), torch.empty(4, 8), budget="1 MiB")
+    assert fit.memory.bounded
+    assert fit.by_device == {"cpu": fit.needed}
+
+
 def test_an_allocator_is_of_one_device() -> None:
     program = passes.load(Split("cpu", "meta"), torch.empty(4, 8))
     found = passes.cuda_memory(program)

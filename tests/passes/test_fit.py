@@ -540,3 +540,16 @@ def test_what_functions_memoize_is_as_it_was(train: bool) -> None:
     # What is kept from before is there already, and stays.
     assert _fits(model, (x,), **options).by_category[Category.CONSTANT] == 3 * 8 + 3 * 4
     assert _positions.cache_info().currsize == _frequencies.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr", "to_sparse_csc"])
+def test_sparse_inputs_are_refused_by_name(layout: str, train: bool) -> None:
+    class Product(nn.Module):
+        def forward(self, graph: Tensor, x: Tensor) -> Tensor:
+            return graph @ x
+
+    graph, x = getattr(torch.eye(4), layout)(), torch.rand(4, 4, requires_grad=train)
+    loss = (lambda y: y.sum()) if train else None
+    with pytest.raises(BudgetError, match=r"not known before the run: .*graph.*sparse"):
+        passes.fits(Product(), (graph, x), budget="1 MiB", loss=loss)

@@ -487,3 +487,24 @@ class TestInputsOfSteps:
                 assert found.entry[Role.INPUT].at({"rows": rows}) == rows * 4 * 4
         with pytest.raises(CaptureError, match="target is the same tensor as another one"):
             self.load({"input": {0: "rows"}, "target": {0: "n"}}, x, x)
+
+    def test_sizes_that_are_too_small_for_the_model(self) -> None:
+        """Normalisation wants two elements of each image, and so no length below 3."""
+        model = nn.Sequential(nn.Conv1d(2, 4, 3, stride=2, padding=1), nn.InstanceNorm1d(4))
+
+        def step(length: int, rows: int = 3) -> passes.Program:
+            dynamic = {"input": {0: "rows", 2: "length"}}
+            x = torch.rand(rows, 2, length)
+            return passes.load_training_step(
+                model, lambda y: y.square().mean(), None, x, dynamic=dynamic
+            )
+
+        found = passes.symbolic_memory(step(9))
+        for length in (3, 4, 8, 21):
+            assert found.at(rows=3, length=length).nbytes == passes.memory(step(length)).peak_bytes
+        with pytest.raises(CaptureError, match="more than 1 spatial element"):
+            found.at(rows=3, length=2)
+        total = found.at(rows=3, length=30).total_bytes
+        assert found.largest("length", rows=3, budget=total).value in (30, 31)
+        assert found.largest("length", rows=3, budget=10).value is None
+        assert found.largest("rows", length=9, budget=total).value is not None
