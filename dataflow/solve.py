@@ -128,14 +128,6 @@ def _solve(
     return ValueResults(posed.analysis, flow, state, sweep)
 
 
-def fixpoint(
-    system: System[V], lattice: Lattice[V], limit: int = 10_000
-) -> tuple[list[V | Unreached], int]:
-    """`(state per unknown, number of evaluations)` of the least solution of a system."""
-    sweep = Sweep(system, lattice, limit)
-    return sweep.run(), sweep.visits
-
-
 class Sweep(Generic[V]):
     """The least solution of a system, while it is being found.
 

@@ -29,7 +29,7 @@ class NotYet(Exception):
     """Nothing is known yet of what was asked for; the constraint says nothing."""
 
 
-@define(eq=False, frozen=True, slots=False)
+@define(eq=False, frozen=True, slots=False, repr=False)
 class System(Generic[V]):
     """Constraints over unknowns, all numbered.
 
@@ -68,6 +68,9 @@ class System(Generic[V]):
     @sequence.default
     def _as_given(self) -> Sequence[int]:
         return range(len(self.reads))
+
+    def __repr__(self) -> str:
+        return f"<System of {len(self.reads)} constraints over {len(self.initial)} unknowns>"
 
     @cached_property
     def writers(self) -> list[list[tuple[int, int]]]:

@@ -210,3 +210,26 @@ def test_a_trace_ends_with_the_blocks_that_no_fact_goes_on_from() -> None:
     assert solve(Liveness(), parse("nop")).visits == 0
     sparse = parse("x = read\nwrite x")
     assert len(trace(Constants(), sparse).splitlines()) == 1
+
+
+def test_parts_that_print_alike_are_told_apart() -> None:
+    """Two lines `a = read` are two nodes."""
+
+    class Ran(Forward[TextNode, frozenset[TextNode]]):
+        lattice: Lattice[frozenset[TextNode]] = Powerset()
+
+        def transfer(self, node: TextNode, value: frozenset[TextNode]) -> frozenset[TextNode]:
+            return value | {node} if node.word == "read" else frozenset()
+
+    results = solve(Ran(), parse("a = read\na = read\nforget"))
+    told = [str(diff) for diff in diffs(results)]
+    assert told == ["+a = read", "+a = read", "-a = read -a = read"]
+    assert dot(results).count("+a = read") == 2
+
+
+def test_what_holds_a_graph_is_shown_on_one_line() -> None:
+    points, values = solve(Liveness(), LOOP), solve(Constants(), parse(CIRCLE))
+    assert repr(points) == f"<PointResults of Liveness over {len(LOOP.flow.nodes)} nodes>"
+    assert repr(values).startswith("<ValueResults of Constants over ")
+    assert repr(LOOP.flow).startswith(f"<Flow of {len(LOOP.flow.nodes)} nodes in ")
+    assert repr(points.sweep.system).startswith("<System of ")
