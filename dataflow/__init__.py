@@ -4,6 +4,7 @@
     lattices.py   a library of them, with numeric, partition, combinators and products
     graph.py      what the engine needs to know of a graph
     analysis.py   Forward, Backward, SparseForward, SparseBackward
+    genkill.py    GenKill: transfers that are data
     system.py     the equations they come to
     solve.py      the loop; read it first
     order.py      the order it goes in
@@ -34,7 +35,6 @@ from dataflow.analysis import (
     Analysis,
     Backward,
     Forward,
-    GenKill,
     SparseBackward,
     SparseForward,
     Unreached,
@@ -45,6 +45,7 @@ from dataflow.combinators import DisjointUnion, Dual, Lifted, MapOf
 from dataflow.draft import Draft, Edit
 from dataflow.draw import Diff, diffs, dot, trace
 from dataflow.explain import why
+from dataflow.genkill import GenKill
 from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.lattices import (
@@ -59,7 +60,7 @@ from dataflow.lattices import (
     Powerset,
     Top,
 )
-from dataflow.laws import LawBroken, check_lattice, check_monotone, verify
+from dataflow.laws import LawBroken, NothingTried, check_lattice, check_monotone, verify
 from dataflow.numeric import Congruence, Interval, Sign, Signs
 from dataflow.partition import Partition
 from dataflow.products import Product, Record, Reduced
@@ -108,6 +109,7 @@ __all__ = [
     "Moment",
     "NotationError",
     "Nothing",
+    "NothingTried",
     "Observer",
     "Partial",
     "Partition",

@@ -21,11 +21,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from dataflow.around import add_node
 from dataflow.graph import Copy, Flow
 from dataflow.lattice import Lattice
 from dataflow.system import UNREACHED as UNREACHED
+from dataflow.system import NotYet
 from dataflow.system import System as System
 from dataflow.system import Unreached as Unreached
 
@@ -48,7 +50,7 @@ class Analysis(ABC, Generic[N, V]):
         """The system of equations of this analysis over a graph."""
 
 
-class _Dense(Analysis[N, V]):
+class Dense(Analysis[N, V]):
     """A fact per program point; the state is kept at block boundaries only."""
 
     __slots__ = ()
@@ -82,14 +84,21 @@ class _Dense(Analysis[N, V]):
             try:
                 for node in blocks[block] if step == 1 else reversed(blocks[block]):
                     value = transfer(nodes[node], value)
+            except NotYet:
+                raise
             except Exception as error:
-                error.add_note(f"while analysing {nodes[node]}")
+                add_node(error, flow, node)
                 raise
             if value is None:
                 raise TypeError(f"transfer returned None in the block of {nodes[node]}")
             return [value] * ways[block]
 
         return run
+
+    def is_composed(self) -> bool:
+        """Whether `over_blocks` goes through a block in one step: of sets, by what it generates
+        and kills."""
+        return False
 
     def _pose(
         self, flow: Flow[N], onward: list[list[int]], starts: Iterable[int], step: int
@@ -122,13 +131,14 @@ class _Dense(Analysis[N, V]):
             name,
             name,
             sequence=range(len(blocks))[::step],
-            is_rapid=isinstance(self, GenKill) and not crossings,
+            is_rapid=self.is_composed() and not crossings,
+            ends=[b for b, targets in enumerate(onward) if blocks[b] and not targets],
         )
 
     def _crossings(self, flow: Flow[N], step: int) -> list[list[tuple[N, int] | None]]:
         """Per block and way out of it in the analysis' direction, the node that decides and
         the number of the way; None where there is but one.  Empty if `edge` is the default."""
-        if type(self).edge is _Dense.edge:
+        if type(self).edge is Dense.edge:
             return []
         ways = flow.ways
         found: list[list[tuple[N, int] | None]] = [[] for _ in flow.blocks]
@@ -137,7 +147,7 @@ class _Dense(Analysis[N, V]):
         return found
 
 
-class Forward(_Dense[N, V]):
+class Forward(Dense[N, V]):
     """A fact per program point, flowing with execution: what may have happened before.
 
     `transfer(node, value)` maps the fact before a node to the fact after it.
@@ -152,7 +162,7 @@ class Forward(_Dense[N, V]):
         return self._pose(flow, onward, flow.entries, 1)
 
 
-class Backward(_Dense[N, V]):
+class Backward(Dense[N, V]):
     """A fact per program point, flowing against execution: what may happen afterwards.
 
     `transfer(node, value)` maps the fact after a node to the fact before it.
@@ -165,53 +175,6 @@ class Backward(_Dense[N, V]):
         for source, target in flow.edges:
             before[target].append(source)
         return self._pose(flow, before, [*flow.exits, *endless(flow, before)], -1)
-
-
-class GenKill(_Dense[N, V]):
-    """A mixin for transfers that are data: `(value without killed) joined with generated`.
-
-    The solver composes them, so a block costs one step however long it is, and goes around
-    a nest of loops as a whole, about twice.  Needs a lattice of sets: `Bits`, `Powerset`,
-    or for a must-analysis the `Dual` of one, whose `effect` is of the same sets.
-    Write `class Live(GenKill[N, V], Backward[N, V])`.
-    """
-
-    __slots__ = ()
-
-    @abstractmethod
-    def effect(self, node: N) -> tuple[V, V]:
-        """`(generated, killed)` at a node."""
-
-    def transfer(self, node: N, value: V) -> V:
-        generated, killed = self.effect(node)
-        return self.lattice.replace(value, killed, generated)
-
-    def over_blocks(
-        self, flow: Flow[N], step: int, ways: Sequence[int]
-    ) -> Callable[[int, list[V]], list[V]]:
-        nodes, blocks, effect = flow.nodes, flow.blocks, self.effect
-        replace = self.lattice.replace
-        generated: list[V | None] = [None] * len(blocks)  # None for a block without nodes
-        killed: list[V] = [self.lattice.bottom] * len(blocks)
-        known: list[Sequence[int] | None] = [None] * len(blocks)
-
-        def run(block: int, values: list[V]) -> list[V]:
-            if known[block] is not blocks[block]:  # an edited block is another list
-                line = known[block] = blocks[block]
-                gen: V | None = None
-                kill = killed[block]
-                for node in line if step == 1 else reversed(line):
-                    more, fewer = effect(nodes[node])
-                    if gen is None:
-                        gen, kill = more, fewer
-                    else:
-                        gen, kill = replace(gen, fewer, more), replace(kill, fewer, fewer)
-                generated[block], killed[block] = gen, kill
-            both = generated[block]
-            value = values[0] if both is None else replace(values[0], killed[block], both)
-            return [value] * ways[block]
-
-        return run
 
 
 def endless(flow: Flow[N], before: Sequence[Sequence[int]]) -> list[int]:
@@ -244,6 +207,15 @@ class _Sparse(Analysis[N, V]):
     def copy(self, copy: Copy, value: V) -> V:
         """The fact that crosses a sub-graph's boundary or an edge.  By default the same."""
         return value
+
+    @abstractmethod
+    def transfer(self, node: N, facts: Sequence[V], /) -> Sequence[V]:
+        """A fact per value on the far side of a node, given one per value on the near side."""
+
+    def _evaluate(self, step: N | Copy, values: list[V]) -> Sequence[V]:
+        if isinstance(step, Copy):
+            return (self.copy(step, values[0]),)
+        return self.transfer(step, values)
 
 
 class SparseForward(_Sparse[N, V]):
@@ -287,11 +259,6 @@ class SparseForward(_Sparse[N, V]):
             first=len(flow.copies),
             is_straight=flow.feeds_onward,
         )
-
-    def _evaluate(self, step: N | Copy, values: list[V]) -> Sequence[V]:
-        if isinstance(step, Copy):
-            return (self.copy(step, values[0]),)
-        return self.transfer(step, values)
 
     def _pose_with_control(self, flow: Flow[N], initial: list[V | Unreached]) -> System[V]:
         """One more unknown per block, bottom once control gets there; what a block has in
@@ -342,10 +309,14 @@ class SparseForward(_Sparse[N, V]):
                 return f"the end of block {number}"
             return str(flow.nodes[number] if kind == "node" else flow.copies[number])
 
+        def node_of(constraint: int) -> int | None:
+            kind, number = steps[constraint]
+            return number if kind == "node" else None
+
         def unknown_name(unknown: int) -> str:
             return str(flow.values[unknown]) if unknown < first else f"block {unknown - first}"
 
-        return System(initial, reads, writes, steps, evaluate, name, unknown_name)
+        return System(initial, reads, writes, steps, evaluate, name, unknown_name, node_of=node_of)
 
 
 class SparseBackward(_Sparse[N, V]):
@@ -385,7 +356,24 @@ class SparseBackward(_Sparse[N, V]):
             is_straight=flow.feeds_onward,
         )
 
-    def _evaluate(self, step: N | Copy, values: list[V]) -> Sequence[V]:
-        if isinstance(step, Copy):
-            return (self.copy(step, values[0]),)
-        return self.transfer(step, values)
+
+def an_analysis(given: object, wanted_by: str) -> None:
+    """Raise `TypeError` for what is no analysis, such as the class of one."""
+    if isinstance(given, type):
+        raise TypeError(
+            f"{wanted_by} wants an analysis, not its class: write {given.__name__}(...)"
+        )
+    if not isinstance(given, Analysis):
+        raise TypeError(f"{wanted_by} wants an analysis, and {given!r} is none")
+
+
+def kind_of(analysis: object, wanted_by: str) -> type[Analysis[Any, Any]]:
+    """Which of the four an analysis is.  Raises `TypeError` if it is none of them."""
+    an_analysis(analysis, wanted_by)
+    for kind in (Forward, Backward, SparseForward, SparseBackward):
+        if isinstance(analysis, kind):
+            return kind
+    raise TypeError(
+        f"{wanted_by} wants a Forward, Backward, SparseForward or SparseBackward analysis, and "
+        f"{type(analysis).__name__} is none of them"
+    )

@@ -18,15 +18,17 @@ def around(flow: Flow[N], number: int) -> str:
     return "".join(f"\n  {'>' if n == number else ' '} {flow.nodes[n]}" for n in nodes)
 
 
-def add_place(error: Exception, flow: Flow[N]) -> None:
-    """Show the program around the node that an error's notes name, once."""
+def add_node(error: Exception, flow: Flow[N], number: int) -> None:
+    """Name the node at which an error happened, and show the program around it."""
+    error.add_note(f"{ANALYSING}{flow.nodes[number]}")
+    add_place(error, flow, number)
+
+
+def add_place(error: Exception, flow: Flow[N], number: int) -> None:
+    """Show the program around the node at which an error happened, once."""
     notes = list(getattr(error, "__notes__", ()))
     if "\n  > " in "\n".join([str(error), *notes]):
         return
-    names = {note.removeprefix(ANALYSING) for note in notes if note.startswith(ANALYSING)}
-    for number, node in enumerate(flow.nodes if names else ()):
-        if str(node) in names:
-            error.add_note(f"{THERE}{around(flow, number)}")
-            break
-    if names and isinstance(error, (TypeError, AttributeError)):
+    error.add_note(f"{THERE}{around(flow, number)}")
+    if isinstance(error, (TypeError, AttributeError)):
         error.add_note("solve(checked(analysis), graph) finds facts that are none")

@@ -26,12 +26,13 @@ from dataflow.analysis import (
     Analysis,
     Backward,
     Forward,
-    GenKill,
     SparseBackward,
     SparseForward,
     System,
+    kind_of,
 )
 from dataflow.around import around
+from dataflow.genkill import GenKill
 from dataflow.graph import Flow
 from dataflow.lattice import Lattice, LatticeError
 from dataflow.laws import LawBroken, try_laws
@@ -54,8 +55,12 @@ _MANY = (SparseForward, SparseBackward)
 
 
 def checked(analysis: A) -> A:
-    """The same analysis, which raises `TransferError` or `LawBroken` where it goes wrong."""
-    kind = next(kind for kind in _FUNCTIONS if issubclass(type(analysis), kind))
+    """The same analysis, which raises `TransferError` or `LawBroken` where it goes wrong.
+
+    It is watched at every node that is reached, in blocks that no fact goes on from too.  Raises
+    `TypeError` for what is no analysis, such as its class.
+    """
+    kind = kind_of(analysis, "checked")
     watch = _Watch(analysis, many=kind in _MANY)
     own = type(analysis)
     body: dict[str, Any] = {"__slots__": (), "__doc__": own.__doc__, "pose": _pose(own, watch)}
@@ -63,7 +68,7 @@ def checked(analysis: A) -> A:
         if getattr(own, name) is not getattr(kind, name):  # the solver asks whether there is one
             body[name] = _watched(own, name, watch)
     if isinstance(analysis, GenKill):  # node by node, as others are
-        body["over_blocks"] = kind.over_blocks
+        body["is_composed"] = lambda self: False
     watched = copy.copy(analysis)
     object.__setattr__(watched, "__class__", type(own.__name__, (own,), body))
     return watched
@@ -73,7 +78,8 @@ def _pose(own: type[Any], watch: _Watch) -> Callable[[Any, Flow[Any]], System[An
     def pose(self: Any, flow: Flow[Any]) -> System[Any]:
         check_graph(flow)
         watch.flow = flow
-        return own.pose(self, flow)  # type: ignore[no-any-return]  # as the analysis does
+        watch.earlier.clear()  # of another graph, or of this one before an edit
+        return attrs.evolve(own.pose(self, flow), is_watched=True)
 
     return pose
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from attrs import define, field
 
 from dataflow.analysis import UNREACHED, Backward, Forward, Unreached
-from dataflow.around import add_place
+from dataflow.around import add_node
 from dataflow.graph import Flow
 from dataflow.system import NotYet
 
@@ -78,7 +78,6 @@ class Cursor(Generic[N, V]):
             except NotYet:  # it asked for an answer that never comes
                 fact = UNREACHED
             except Exception as error:
-                error.add_note(f"while analysing {self.flow.nodes[node]}")
-                add_place(error, self.flow)
+                add_node(error, self.flow, node)
                 raise
             yield fact

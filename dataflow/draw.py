@@ -44,13 +44,13 @@ def diffs(results: PointResults[N, V]) -> Iterator[Diff]:
     """What each node changes, in order; nodes that no execution reaches are left out.
 
     Facts are told apart by the lattice's `parts`: the elements of a set, the keys of a map.  A
-    fact that cannot be taken apart appears as a whole, lost as it was and gained as it is.
+    fact that cannot be taken apart appears as a whole, lost as it was and gained as it is.  Parts
+    that print alike and are not equal are different ones.
     """
     lattice = _upright(results.analysis.lattice)
-    for node in filter(results.reached, results.flow.nodes):
+    for node in filter(results.reached, results.flow.node_number):
         before, after = _parts(lattice, results.before(node)), _parts(lattice, results.after(node))
-        gained = tuple(part for part in after if part not in before)
-        yield Diff(str(node), gained, tuple(part for part in before if part not in after))
+        yield Diff(str(node), tuple(_without(after, before)), tuple(_without(before, after)))
 
 
 def _upright(lattice: Lattice[V]) -> Lattice[V]:
@@ -60,14 +60,20 @@ def _upright(lattice: Lattice[V]) -> Lattice[V]:
     return lattice
 
 
-def _parts(lattice: Lattice[V], value: V) -> dict[str, None]:
-    """The parts of a fact as text, in order: a set of one is its element."""
-    found: dict[str, None] = {}
+def _parts(lattice: Lattice[V], value: V) -> dict[str, list[V]]:
+    """The parts of a fact, in order, by their text: a set of one is its element."""
+    found: dict[str, list[V]] = {}
     for part in lattice.parts(value):
         shown = lattice.show(part)
         alone = shown.startswith("{") and shown.endswith("}")
-        found[shown[1:-1] if alone else shown] = None
+        found.setdefault(shown[1:-1] if alone else shown, []).append(part)
     return found
+
+
+def _without(parts: dict[str, list[V]], others: dict[str, list[V]]) -> Iterator[str]:
+    """The text of each part that is not among the others."""
+    for shown, alike in parts.items():
+        yield from (shown for part in alike if part not in others.get(shown, ()))
 
 
 def dot(results: Results[N, V]) -> str:
@@ -95,7 +101,7 @@ def dot(results: Results[N, V]) -> str:
 def _points(results: PointResults[N, V]) -> Iterator[str]:
     flow, show = results.flow, results.analysis.lattice.show
     changes = iter(diffs(results))
-    change = {node: next(changes) for node in flow.nodes if results.reached(node)}
+    change = {node: next(changes) for node in flow.node_number if results.reached(node)}
     for number, block in enumerate(flow.blocks):
         nodes = [flow.nodes[index] for index in block]
         reached = results.states[number] is not UNREACHED

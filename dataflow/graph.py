@@ -59,7 +59,7 @@ class Copy:
         return self.kind.value
 
 
-@define(eq=False, slots=False, frozen=True)
+@define(eq=False, slots=False, frozen=True, repr=False)
 class Flow(Generic[N]):
     """A graph as the engine sees it: nodes, blocks, edges, values, copies, all numbered.
 
@@ -87,6 +87,10 @@ class Flow(Generic[N]):
     checked: bool = False
     edits: list[object] = field(factory=list, init=False)
     answers: dict[int, object] = field(factory=dict, init=False)
+
+    def __repr__(self) -> str:
+        nodes, blocks, values = len(self.nodes), len(self.blocks), len(self.values)
+        return f"<Flow of {nodes} nodes in {blocks} blocks, {values} values>"
 
     @property
     def flow(self) -> Flow[N]:

@@ -232,7 +232,7 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
     reads: list[Sequence[int]] = []
     writes: list[Sequence[int]] = []
     subjects: list[tuple[int, object, int]] = []
-    names: list[Callable[[], str]] = []
+    own: list[tuple[System[Any], int]] = []  # constraints as their systems number them
     for number, part in enumerate(parts):
         system, offset = part.system, part.offset
         initial += [f if f is UNREACHED else (number, f) for f in system.initial]
@@ -240,7 +240,7 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
         writes += [tuple(offset + unknown for unknown in found) for found in system.writes]
         for constraint, subject in enumerate(system.subjects):
             subjects.append((number, subject, len(system.writes[constraint])))
-            names.append(lambda s=system, c=constraint: s.constraint_name(c))  # type: ignore[misc]  # bound now
+            own.append((system, constraint))
 
     def evaluate(subject: tuple[int, object, int], values: list[Any]) -> Sequence[Any | Unreached]:
         number, inner, count = subject
@@ -256,6 +256,15 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
         part = next(p for p in reversed(parts) if p.offset <= unknown)
         return part.system.unknown_name(unknown - part.offset)
 
+    def constraint_name(constraint: int) -> str:
+        system, number = own[constraint]
+        return system.constraint_name(number)
+
+    def node_of(constraint: int) -> int | None:
+        system, number = own[constraint]
+        return system.node(number)
+
     return System(
-        initial, reads, writes, subjects, evaluate, lambda c: names[c](), unknown_name, asks=True
-    )
+        initial, reads, writes, subjects, evaluate, constraint_name, unknown_name,
+        asks=True, node_of=node_of,
+    )  # fmt: skip

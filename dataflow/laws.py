@@ -24,10 +24,11 @@ from dataflow.analysis import (
     SparseBackward,
     SparseForward,
     Unreached,
+    kind_of,
 )
 from dataflow.graph import Copy, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError
-from dataflow.results import Results
+from dataflow.results import PointResults, Results
 
 N = TypeVar("N")
 V = TypeVar("V")
@@ -45,11 +46,15 @@ class LawBroken(AssertionError):
     """A law does not hold; the message has the law and a counterexample."""
 
 
+class NothingTried(ValueError):
+    """A check had nothing to compare, so that it says nothing; a wrong analysis would pass it."""
+
+
 def check_lattice(lattice: Lattice[V], values: Values[V]) -> None:
     """Try every law of `dataflow.lattice` on values; raise `LawBroken` at the first breach.
 
     `values` are some facts, tried in all triples, or a hypothesis strategy, which then
-    finds and shrinks a counterexample.
+    finds and shrinks a counterexample.  Raises `NothingTried` if there are none.
     """
     for_some(values, 3, lambda some: try_laws(lattice, list(some)), whole=True)
 
@@ -84,7 +89,7 @@ def for_some(
             return
     given_values = list(values)  # type: ignore[arg-type]  # not a strategy
     if not given_values:
-        raise ValueError("there is nothing to try: give some values")
+        raise NothingTried("there is nothing to try: give some values")
     if whole:
         test(given_values)
     elif len(given_values) ** count <= ENOUGH:
@@ -145,11 +150,15 @@ def check_monotone(analysis: Analysis[N, V], graph: FlowGraph[N], values: Values
 
     Tried are `transfer`, and `edge`, `takes` and `copy` where the graph has use for them, on
     `values` and their joins.  Values are some facts, or a hypothesis strategy.  An analysis
-    that needs others is tried as `results.analysis`, where their answers are known.
+    that needs others is tried as `results.analysis`, where their answers are known.  Raises
+    `TypeError` for what is no analysis, and `NothingTried` where no facts go in.
     """
+    kind_of(analysis, "check_monotone")
     functions = [found for found in _functions(analysis, graph.flow) if found[1]]
     lattice = analysis.lattice
-    widest = max((arity for _, arity, _ in functions), default=0)
+    if not functions:
+        raise NothingTried("nothing was tried: the graph has no node at which facts go in")
+    widest = max(arity for _, arity, _ in functions)
 
     def try_all(facts: Sequence[V]) -> None:
         for name, arity, function in functions:
@@ -229,8 +238,10 @@ def _show(lattice: Lattice[V], facts: Sequence[V | Unreached]) -> str:
 def verify(results: Results[N, V]) -> None:
     """Re-evaluate every equation of a solution and demand that its state covers it.
 
-    Raises `LawBroken` with the equation, what it says and what the state has.
+    Raises `LawBroken` with the equation, what it says and what the state has, and `StaleError`
+    after an edit of the graph.
     """
+    results.fresh()
     for breach in _breaches(results):
         raise LawBroken(breach)
 
@@ -248,7 +259,7 @@ def _breaches(results: Results[N, V]) -> Iterator[str]:
     for constraint, (inputs, outputs) in enumerate(zip(system.reads, system.writes, strict=True)):
         values = [fact for unknown in inputs if (fact := states[unknown]) is not UNREACHED]
         if len(values) < len(inputs) or not (outputs or system.asks):
-            continue
+            continue  # of blocks that write nothing, see below
         facts = system.evaluate(system.subjects[constraint], values)
         said = [*zip(outputs, facts, strict=True), *sweep.told]
         sweep.told.clear()
@@ -262,3 +273,24 @@ def _breaches(results: Results[N, V]) -> Iterator[str]:
                     f"{system.constraint_name(constraint)} says {lattice.show(new)} of "
                     f"{sweep.unknown_name(unknown)}, whose state is {has}"
                 )
+    if isinstance(results, PointResults):
+        for block in system.ends:
+            if states[block] is not UNREACHED:
+                yield from _breaches_inside(results, block)
+
+
+def _breaches_inside(results: PointResults[N, V], block: int) -> Iterator[str]:
+    """Node by node, in a block that writes nothing: its facts are found when asked for."""
+    flow, analysis, lattice = results.flow, results.analysis, results.analysis.lattice
+    assert isinstance(analysis, (Forward, Backward))
+    side = "after" if isinstance(analysis, Forward) else "before"
+    for position, number in enumerate(flow.blocks[block]):
+        node = flow.nodes[number]
+        facts = [results.at(block, position), results.at(block, position + 1)]
+        near, far = facts if isinstance(analysis, Forward) else reversed(facts)
+        new = analysis.transfer(node, near)
+        if not lattice.leq(new, far):
+            yield (
+                f"[{node}] says {lattice.show(new)} of the point {side} it, whose fact is "
+                f"{lattice.show(far)}"
+            )

@@ -36,7 +36,7 @@ class UnreachedError(LookupError):
     """A fact was asked for at a place that no execution reaches."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Results(Generic[N, V]):
     """The solution of one analysis over one graph.  Immutable to its users.
 
@@ -78,6 +78,9 @@ class Results(Generic[N, V]):
                 return cast(F, found)
         raise KeyError(f"{need} is no field of {self._name} that solving fills in")
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._name} over {len(self.flow.node_number)} nodes>"
+
     @property
     def visits(self) -> int:
         """How many evaluations it took."""
@@ -100,7 +103,7 @@ class Results(Generic[N, V]):
         return type(self.analysis).__name__
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ValueResults(Results[N, V]):
     """A fact per value."""
 
@@ -133,7 +136,7 @@ class ValueResults(Results[N, V]):
         )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PointResults(Results[N, V]):
     """A fact per program point."""
 

@@ -35,8 +35,9 @@ from dataflow.analysis import (
     SparseForward,
     System,
     Unreached,
+    an_analysis,
 )
-from dataflow.around import add_place
+from dataflow.around import ANALYSING, add_place
 from dataflow.graph import Flow, FlowGraph
 from dataflow.joint import joint
 from dataflow.lattice import Lattice
@@ -99,8 +100,7 @@ def solve(
     Each constraint is evaluated once where nothing loops; memory is one fact per block
     (dense) or per value (sparse).
     """
-    if isinstance(analysis, type):
-        raise TypeError(f"solve wants an analysis, not its class: write {analysis.__name__}(...)")
+    an_analysis(analysis, "solve")
     flow = graph.flow
     if limit is None:
         limit = min(1_000 + 10 * len(flow.nodes), 10_000)
@@ -118,21 +118,14 @@ def _solve(
     try:
         state = posed.own(sweep.run())
     except Exception as error:
-        add_place(error, flow)
+        if sweep.failed >= 0 and (number := posed.system.node(sweep.failed)) is not None:
+            add_place(error, flow, number)
         raise
     if isinstance(posed.analysis, (Forward, Backward)):
         return PointResults(posed.analysis, flow, state, sweep)
     if len(state) > len(flow.values):  # blocks have unknowns too
         state = state[: len(flow.values)]
     return ValueResults(posed.analysis, flow, state, sweep)
-
-
-def fixpoint(
-    system: System[V], lattice: Lattice[V], limit: int = 10_000
-) -> tuple[list[V | Unreached], int]:
-    """`(state per unknown, number of evaluations)` of the least solution of a system."""
-    sweep = Sweep(system, lattice, limit)
-    return sweep.run(), sweep.visits
 
 
 class Sweep(Generic[V]):
@@ -153,6 +146,7 @@ class Sweep(Generic[V]):
         self.marked = bytearray(b"\x01") * len(system.reads)
         self.visits = 0
         self.rank = -1
+        self.failed = -1  # the constraint whose evaluation raised
         self.index: Any = None  # what `update` keeps; it is not this module's to know
         self.told: list[tuple[int, V]] = []
         self.names: dict[int, str] = {}
@@ -182,12 +176,15 @@ class Sweep(Generic[V]):
                 self.settle(part)
                 if self.widened:
                     self.descend(part)
+            if self.observer or self.system.is_watched:
+                self.look_at_ends()
         except Exception as error:
+            if self.rank >= 0:
+                self.failed = self.order.sequence[self.rank]
             notes = getattr(error, "__notes__", ())
-            if self.rank >= 0 and not any(note.startswith("while analysing") for note in notes):
-                error.add_note(f"while analysing {self.name(self.rank)}")
+            if self.failed >= 0 and not any(note.startswith(ANALYSING) for note in notes):
+                error.add_note(f"{ANALYSING}{self.system.constraint_name(self.failed)}")
             raise
-        self.rank = -1
         return self.state
 
     def name(self, rank: int) -> str:
@@ -227,7 +224,7 @@ class Sweep(Generic[V]):
                             self.rank = rank
                         facts = evaluate(subjects[constraint], values)
                         if facts is None or len(facts) != len(targets):  # type: ignore[redundant-expr]  # None is a mistake often made
-                            raise TransferError(_wrong_number(facts, len(targets)))
+                            raise TransferError(wrong_number(facts, len(targets)))
                         if told:
                             targets = [*targets, *(unknown for unknown, _ in told)]
                             facts = [*facts, *(fact for _, fact in told)]
@@ -342,11 +339,9 @@ class Sweep(Generic[V]):
                 if any(value is UNREACHED for value in values):
                     continue
                 self.visits += 1
-                try:
-                    said = self.system.evaluate(self.system.subjects[writer], values)[position]  # type: ignore[arg-type]  # reached
-                except Exception as error:
-                    error.add_note(f"while analysing {self.system.constraint_name(writer)}")
-                    raise
+                self.failed = writer
+                said = self.system.evaluate(self.system.subjects[writer], values)[position]  # type: ignore[arg-type]  # reached
+                self.failed = -1
                 self.told.clear()  # what is told aside stays as it is
                 if said is not UNREACHED:
                     new = said if new is UNREACHED else self.lattice.join(new, said)
@@ -355,6 +350,20 @@ class Sweep(Generic[V]):
                 self.state[unknown] = new
 
     # -- for people -----------------------------------------------------------------------
+
+    def look_at_ends(self) -> None:
+        """Evaluate what a solution does not need, for whoever watches."""
+        system = self.system
+        for constraint in system.ends:
+            values = [self.state[unknown] for unknown in system.reads[constraint]]
+            if any(value is UNREACHED for value in values):
+                continue
+            self.visits += 1
+            self.failed = constraint
+            system.evaluate(system.subjects[constraint], values)  # type: ignore[arg-type]  # reached
+            self.failed = -1
+            if self.observer:
+                self.observe(constraint, values, [])  # type: ignore[arg-type]  # reached
 
     def observe(
         self, constraint: int, values: Sequence[V], grew: list[tuple[int, V | Unreached]]
@@ -367,7 +376,8 @@ class Sweep(Generic[V]):
         self.observer(Step(self.system.constraint_name(constraint), values, changes))  # type: ignore[arg-type]  # what grew is reached
 
 
-def _wrong_number(facts: Sequence[object] | None, needed: int) -> str:
+def wrong_number(facts: Sequence[object] | None, needed: int) -> str:
+    """What is said of a transfer that did not give a fact for each value."""
     given = "None" if facts is None else f"{len(facts)} facts"
     return f"transfer gave {given} where {needed} are needed"
 

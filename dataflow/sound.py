@@ -16,7 +16,7 @@ from attrs import frozen
 
 from dataflow.analysis import Backward
 from dataflow.graph import Flow
-from dataflow.laws import LawBroken, for_some
+from dataflow.laws import LawBroken, NothingTried, for_some
 from dataflow.results import PointResults, UnreachedError, ValueResults
 
 if TYPE_CHECKING:
@@ -86,16 +86,25 @@ def check_sound(
     start from, or a hypothesis strategy.
 
     Executions end after `limit` nodes.  What was cut off has no future, so it says nothing
-    of a backward analysis.  Raises `LawBroken` with the execution up to there.
+    of a backward analysis.  Raises `LawBroken` with the execution up to there, and `NothingTried`
+    if no moment of any execution was compared.
     """
+    compared = 0
 
     def run(selection: Sequence[C]) -> None:
+        nonlocal compared
         for entry in results.flow.entries:
             execution = execute(results.flow, entry, selection[0], step, way, limit)
             if execution.ended or not isinstance(results.analysis, Backward):
-                _look(results, execution, covers)
+                compared += _look(results, execution, covers)
 
     for_some(states, 1, run)
+    if not compared:
+        backward = isinstance(results.analysis, Backward)
+        raise NothingTried(
+            f"nothing was tried: no execution of at most {limit} nodes "
+            + ("left the graph, so none has a future to compare with" if backward else "ran any")
+        )
 
 
 def execute(
@@ -148,9 +157,10 @@ def _look(
     results: PointResults[N, V],
     execution: Execution[N, C],
     covers: Callable[[V, Moment[N, C]], bool],
-) -> None:
-    """Compare each moment of an execution with the facts there."""
-    for side, node, at in _moments(results.flow, execution):
+) -> int:
+    """Compare each moment of an execution with the facts there; how many there were."""
+    moments = list(_moments(results.flow, execution))
+    for side, node, at in moments:
         try:
             fact = results.before(node) if side == "before" else results.after(node)
         except UnreachedError:
@@ -166,6 +176,7 @@ def _look(
             f"{type(results.analysis).__name__} is unsound {side} {node}: {says}, which does not "
             "cover this execution (the state, and what runs then):\n" + "\n".join(lines)
         )
+    return len(moments)
 
 
 def _moments(flow: Flow[N], execution: Execution[N, C]) -> Iterator[tuple[str, N, int]]:
@@ -185,9 +196,11 @@ def check_values(
     """Demand that facts cover what values were in executions.
 
     `seen` has pairs of a value of the graph and what it was, as often as it was defined.
-    Raises `LawBroken` with the first that no fact covers.
+    Raises `LawBroken` with the first that no fact covers, and `NothingTried` if there is none.
     """
+    compared = False
     for value, concrete in seen:
+        compared = True
         if results.reached(value):
             fact = results.of(value)
             if covers(fact, concrete):
@@ -199,3 +212,5 @@ def check_values(
             f"{type(results.analysis).__name__} is unsound: {says}, and in an execution "
             f"{value} was {concrete!r}"
         )
+    if not compared:
+        raise NothingTried("nothing was tried: `seen` has no value")

@@ -29,7 +29,7 @@ class NotYet(Exception):
     """Nothing is known yet of what was asked for; the constraint says nothing."""
 
 
-@define(eq=False, frozen=True, slots=False)
+@define(eq=False, frozen=True, slots=False, repr=False)
 class System(Generic[V]):
     """Constraints over unknowns, all numbered.
 
@@ -42,6 +42,10 @@ class System(Generic[V]):
     `is_rapid` (Kam and Ullman, 1976): once around a loop is enough to know what it does to a
     fact, so the solver goes around outermost loops as a whole, and none needs widening.
     `first` is the number of the first node's constraint; None where it is not one by one.
+    `node_of` is the number of the node that a constraint is of, if it is not that easy.
+    `ends` write nothing, so no fact of others rests on them, but have facts inside: the blocks
+    from which an analysis goes nowhere.  Solving leaves them out unless somebody watches: an
+    observer, or `is_watched`.
     `constraint_name` and `unknown_name` are for messages.
     """
 
@@ -57,10 +61,16 @@ class System(Generic[V]):
     is_straight: bool = False
     is_rapid: bool = False
     asks: bool = False
+    ends: Sequence[int] = ()
+    is_watched: bool = False
+    node_of: Callable[[int], int | None] | None = None
 
     @sequence.default
     def _as_given(self) -> Sequence[int]:
         return range(len(self.reads))
+
+    def __repr__(self) -> str:
+        return f"<System of {len(self.reads)} constraints over {len(self.initial)} unknowns>"
 
     @cached_property
     def writers(self) -> list[list[tuple[int, int]]]:
@@ -70,3 +80,10 @@ class System(Generic[V]):
             for position, unknown in enumerate(outputs):
                 found[unknown].append((constraint, position))
         return found
+
+    def node(self, constraint: int) -> int | None:
+        """The number of the node that a constraint is of; None for others."""
+        if self.node_of is not None:
+            return self.node_of(constraint)
+        of_nodes = self.first is not None and constraint >= self.first
+        return constraint - self.first if of_nodes else None  # type: ignore[operator]  # is one

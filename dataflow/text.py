@@ -64,7 +64,11 @@ class TextGraph:
     flow: Flow[TextNode]
 
     def node(self, label: str) -> TextNode:
-        """The node on the line with this label (or this line number, from 1)."""
+        """The node on the line with this label.
+
+        A line without one is labelled with its number among those that have a node, from 1.
+        Raises `KeyError` where there is none.
+        """
         for node in self.flow.nodes:
             if node.label == label:
                 return node
@@ -78,6 +82,7 @@ def _names(text: str | None) -> tuple[str, ...]:
 def parse(text: str) -> TextGraph:
     """The graph a text describes.  Raises `NotationError` with the line at fault."""
     nodes: list[TextNode] = []
+    plain: set[int] = set()  # those without a label
     takes: list[tuple[str, ...]] = []
     arrows: list[list[tuple[str, tuple[str, ...]]]] = []
     for count, line in enumerate(text.splitlines(), 1):
@@ -87,6 +92,8 @@ def parse(text: str) -> TextGraph:
         match = _LINE.match(line)
         if match is None:
             raise NotationError(f"cannot read line {count}: {line.strip()!r}")
+        if match["label"] is None:
+            plain.add(len(nodes))
         nodes.append(
             TextNode(
                 label=match["label"] or str(len(nodes) + 1),
@@ -102,8 +109,13 @@ def parse(text: str) -> TextGraph:
 
     numbers: dict[str, int] = {}
     for number, node in enumerate(nodes):
-        if node.label in numbers or node.label == "exit":
-            raise NotationError(f"label {node.label!r} is taken twice")
+        if node.label == "exit":
+            raise NotationError("label 'exit' is taken: it is where the graph is left")
+        if node.label in numbers:
+            twice = f"label {node.label!r} is taken twice"
+            if plain & {number, numbers[node.label]}:
+                twice += ", once as the number of a line that has none: give that line a label"
+            raise NotationError(twice)
         numbers[node.label] = number
     for number, ways in enumerate(arrows):
         if not ways:

@@ -20,7 +20,7 @@ from dataflow.analysis import UNREACHED, Backward, Forward, SparseBackward, Syst
 from dataflow.draft import Edit, Links
 from dataflow.graph import Flow
 from dataflow.results import PointResults, Results, StaleError
-from dataflow.solve import Sweep, TransferError, _wrong_number, solve
+from dataflow.solve import Sweep, TransferError, solve, wrong_number
 from dataflow.together import needs
 
 N = TypeVar("N")
@@ -233,7 +233,7 @@ class Index:
             try:
                 facts = system.evaluate(self.subjects[writer], values)
                 if facts is None or len(facts) != len(self.writes[writer]):  # type: ignore[redundant-expr]  # None is a mistake often made
-                    raise TransferError(_wrong_number(facts, len(self.writes[writer])))
+                    raise TransferError(wrong_number(facts, len(self.writes[writer])))
             except Exception as error:
                 note = f"while analysing {system.constraint_name(writer)}"
                 if note not in getattr(error, "__notes__", ()):

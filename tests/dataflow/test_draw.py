@@ -185,6 +185,7 @@ def test_a_trace_tells_each_evaluation() -> None:
         "4  [below 10]  reads [0, inf]     "
         "[add 3]: [0, 0] to [0, 9]; [write]: unreached to [10, inf]",
         "5  [add 3]     reads [0, 9]       nothing grows",
+        "6  [write]     reads [10, 12]     nothing grows",
     ]
 
 
@@ -196,12 +197,39 @@ def test_a_trace_has_as_many_lines_as_the_solution_has_evaluations() -> None:
         (Constants(), parse(CIRCLE)),
         (Numbers(), parse(CIRCLE)),
     ):
-        results = solve(analysis, graph)
+        steps: list[object] = []
+        results = solve(analysis, graph, observer=steps.append)
         lines = trace(analysis, graph).splitlines()
-        assert len(lines) == results.visits
+        assert len(lines) == len(steps) == results.visits
         assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
 
 
-def test_the_trace_of_nothing_is_nothing() -> None:
-    """No constraint writes anything, so none is evaluated."""
-    assert trace(Liveness(), parse("nop")) == ""
+def test_a_trace_ends_with_the_blocks_that_no_fact_goes_on_from() -> None:
+    """Solving without somebody who watches does not need them."""
+    assert trace(Liveness(), parse("nop")) == "1  [nop]  reads {}  nothing grows"
+    assert solve(Liveness(), parse("nop")).visits == 0
+    sparse = parse("x = read\nwrite x")
+    assert len(trace(Constants(), sparse).splitlines()) == 1
+
+
+def test_parts_that_print_alike_are_told_apart() -> None:
+    """Two lines `a = read` are two nodes."""
+
+    class Ran(Forward[TextNode, frozenset[TextNode]]):
+        lattice: Lattice[frozenset[TextNode]] = Powerset()
+
+        def transfer(self, node: TextNode, value: frozenset[TextNode]) -> frozenset[TextNode]:
+            return value | {node} if node.word == "read" else frozenset()
+
+    results = solve(Ran(), parse("a = read\na = read\nforget"))
+    told = [str(diff) for diff in diffs(results)]
+    assert told == ["+a = read", "+a = read", "-a = read -a = read"]
+    assert dot(results).count("+a = read") == 2
+
+
+def test_what_holds_a_graph_is_shown_on_one_line() -> None:
+    points, values = solve(Liveness(), LOOP), solve(Constants(), parse(CIRCLE))
+    assert repr(points) == f"<PointResults of Liveness over {len(LOOP.flow.nodes)} nodes>"
+    assert repr(values).startswith("<ValueResults of Constants over ")
+    assert repr(LOOP.flow).startswith(f"<Flow of {len(LOOP.flow.nodes)} nodes in ")
+    assert repr(points.sweep.system).startswith("<System of ")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -20,6 +20,7 @@ from dataflow import (
     TOP,
     LawBroken,
     Moment,
+    NothingTried,
     TextGraph,
     TextNode,
     check_graph,
@@ -278,7 +279,10 @@ def test_very_busy_expressions_will_be_computed(graph: TextGraph) -> None:
     results = solve(VeryBusyExpressions(), graph)
     verify(results)
     states: Sequence[State] = [{"a": a, "b": b, "input": 1} for a in (-2, 3) for b in (0, 5)]
-    check_sound(results, states, step, covers, way=way, limit=16)
+    try:
+        check_sound(results, states, step, covers, way=way, limit=16)
+    except NothingTried:  # none of them ends
+        reject()
 
 
 def test_an_expression_of_both_branches_is_busy_and_one_of_one_is_not() -> None:

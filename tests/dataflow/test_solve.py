@@ -47,7 +47,7 @@ from dataflow import (
     verify,
 )
 from dataflow.analysis import System
-from dataflow.solve import fixpoint
+from dataflow.solve import Sweep
 
 INFINITY = float("inf")
 T = TypeVar("T")
@@ -1041,7 +1041,8 @@ def test_a_widened_loop_costs_the_same_however_long_the_program_is() -> None:
         constraint_name=str,
         unknown_name=str,
     )
-    state, visits = fixpoint(system, Interval())
+    sweep = Sweep(system, Interval(), limit=1_000)
+    state, visits = sweep.run(), sweep.visits
     assert state == [(0, INFINITY)] * loops + [(0, 0)]
     assert visits <= 10 * loops
     assert writes.handed_out <= 40 * loops

@@ -25,9 +25,17 @@ from dataflow import (
 )
 from dataflow.analysis import System
 from dataflow.lattices import Chain
-from dataflow.solve import Sweep, fixpoint
+from dataflow.solve import Sweep
 
 Fact = Any
+
+
+def fixpoint(
+    system: System[Fact], lattice: Lattice[Fact], limit: int = 10_000
+) -> tuple[list[Fact], int]:
+    """The state of each unknown in the least solution, and how many evaluations it took."""
+    sweep = Sweep(system, lattice, limit)
+    return sweep.run(), sweep.visits
 
 
 def system(

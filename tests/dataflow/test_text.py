@@ -159,3 +159,16 @@ def test_a_text_is_not_read_as_something_else(text: str) -> None:
     """Punctuation in the wrong place is an error, never a word or an operand."""
     with pytest.raises(NotationError):
         parse(text)
+
+
+def test_a_line_without_a_label_is_called_by_its_number_among_the_nodes() -> None:
+    """Blank lines and comments have no part in it, and no other line may have that label."""
+    graph = parse("\n# two nodes\na = one\n\nb = two a")
+    assert str(graph.node("2")) == "b = two a"
+    with pytest.raises(KeyError, match="no line is labelled '5'"):
+        graph.node("5")
+    for text in ("2: a = one\nb = two", "a = one\n1: b = two"):
+        with pytest.raises(NotationError, match="is taken twice, once as the number of a line"):
+            parse(text)
+    with pytest.raises(NotationError, match=r"label '2' is taken twice$"):
+        parse("2: a = one\n2: b = two")

@@ -31,8 +31,8 @@ from dataflow import (
     solve,
     verify,
 )
-from dataflow.analysis import GenKill
 from dataflow.draft import Draft
+from dataflow.genkill import GenKill
 from dataflow.together import Partial, Shared, Solved
 from tests.dataflow.test_brute_force import Graph, Node, Shape, in_lines, shapes
 

@@ -27,6 +27,7 @@ from dataflow import (
     Lattice,
     LawBroken,
     MapOf,
+    NothingTried,
     Powerset,
     Record,
     SparseBackward,
@@ -40,8 +41,9 @@ from dataflow import (
     solve,
     verify,
 )
-from dataflow.analysis import GenKill
+from dataflow.genkill import GenKill
 from dataflow.graph import Copy
+from dataflow.system import System
 from dataflow.together import Partial, Shared, Solved
 from examples.analyses.available_expressions import AvailableExpressions
 from examples.analyses.reaching_writes import ReachingWrites
@@ -540,3 +542,58 @@ def test_an_answer_that_grows_with_what_it_asks_for_is_no_breach() -> None:
             return self.lattice.of({node.label: self.written.after(node) | self.cells.of("all")})
 
     verify(solve(checked(Asks()), LOOP))
+
+
+@pytest.mark.parametrize("direction", [Forward, Backward])
+def test_blocks_that_no_fact_goes_on_from_are_watched(direction: type[Any]) -> None:
+    """All of a straight line is such a block; whether somebody watches changes no answer."""
+
+    class Counts(direction):  # type: ignore[misc]  # either way
+        lattice: Lattice[Names] = Powerset()
+        calls: list[str] = []  # noqa: RUF012  # on purpose
+
+        def transfer(self, node: TextNode, value: Names) -> Names:
+            self.calls.append(node.label)
+            return {node.label} if node.word == "write" else value  # type: ignore[return-value]
+
+    line = parse("x = read\ny = copy x\nwrite y")
+    with pytest.raises(TransferError, match=r"Counts.transfer at write y returned \{'3'\}"):
+        solve(checked(Counts()), line)
+    for graph, ways in ((line, 1), (parse("x = read -> 2, 3\nwrite x -> exit\nwrite x"), 3)):
+        Counts.calls.clear()
+        solve(Counts(), graph)
+        solving = len(Counts.calls)
+        assert solving <= ways
+        solve(Counts(), graph, observer=lambda step: None)
+        assert len(Counts.calls) == solving + 3
+
+
+def test_a_class_is_no_analysis() -> None:
+    values = [frozenset[str]()]
+    asks: list[tuple[str, Callable[[], object]]] = [
+        ("solve wants an analysis, not its class: write Written", lambda: solve(Written, LOOP)),  # type: ignore[call-overload]  # on purpose
+        ("checked wants an analysis, not its class", lambda: checked(Written)),  # type: ignore[type-var]  # on purpose
+        ("check_monotone wants .*not its class", lambda: check_monotone(Written, LOOP, values)),  # type: ignore[arg-type]  # on purpose
+        ("checked wants an analysis, and 3 is none", lambda: checked(3)),  # type: ignore[type-var]  # on purpose
+    ]
+    for message, ask in asks:
+        with pytest.raises(TypeError, match=message):
+            ask()
+
+
+def test_an_analysis_that_is_none_of_the_four_cannot_be_watched() -> None:
+    class Own(Analysis[TextNode, Names]):
+        lattice: Lattice[Names] = Powerset()
+
+        def pose(self, flow: Flow[TextNode]) -> System[Names]:
+            return Written().pose(flow)
+
+    for watch in (checked, lambda own: check_monotone(own, LOOP, [frozenset()])):
+        with pytest.raises(TypeError, match=r"wants a Forward, .* and Own is none of them"):
+            watch(Own())
+
+
+def test_a_graph_without_nodes_is_no_proof() -> None:
+    empty = Graph(Flow([], [[]], [], [0], [0]))
+    with pytest.raises(NothingTried, match="nothing was tried"):
+        check_monotone(Written(), empty, [frozenset()])

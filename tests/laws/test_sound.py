@@ -22,6 +22,7 @@ from dataflow import (
     Lattice,
     LawBroken,
     Moment,
+    NothingTried,
     Powerset,
     TextNode,
     Unreached,
@@ -262,8 +263,7 @@ def test_what_was_cut_off_says_nothing_of_the_future() -> None:
     endless: list[State] = [{"input": -1}]
     results = solve(VeryBusy(), COUNTDOWN)
     assert "done" in results.before(COUNTDOWN.node("start"))
-    check_sound(results, endless, step, covers, way=way, limit=50)
-    check_sound(results, STARTS, step, covers, way=way)
+    check_sound(results, [*endless, *STARTS], step, covers, way=way, limit=50)
     # Of the past it says as much as any other.
     with pytest.raises(LawBroken, match="ForgetsZero"):
         check_sound(solve(ForgetsZero(), COUNTDOWN), endless, step, covers_n, way=way, limit=50)
@@ -438,3 +438,26 @@ def test_facts_of_values_are_compared_with_what_they_were() -> None:
         check_values(solve(Conditional(), graph), [("x", 4)], constant)
     with pytest.raises(KeyError, match="w is not a value of this graph"):
         check_values(solve(Conditional(), graph), [("w", 4)], constant)
+    with pytest.raises(NothingTried, match="nothing was tried"):
+        check_values(solve(Conditional(), graph), [], constant)
+
+
+def test_a_check_that_compares_nothing_says_so() -> None:
+    """A wrong analysis would pass it."""
+
+    @frozen
+    class Nothing(VeryBusy):
+        def transfer(self, node: TextNode, value: Names) -> Names:
+            return frozenset({"wrong"})
+
+    def never(fact: Names, moment: Moment[TextNode, State]) -> bool:
+        return False
+
+    endless: list[State] = [{"input": -1}]
+    results = solve(Nothing(), COUNTDOWN)
+    with pytest.raises(NothingTried, match="no execution of at most 50 nodes left"):
+        check_sound(results, endless, step, never, way=way, limit=50)
+    with pytest.raises(NothingTried, match="no execution of at most 0 nodes ran"):
+        check_sound(solve(ForgetsZero(), COUNTDOWN), STARTS, step, covers_n, way=way, limit=0)
+    with pytest.raises(LawBroken):
+        check_sound(results, STARTS, step, never, way=way)

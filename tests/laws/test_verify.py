@@ -8,11 +8,13 @@ from attrs import evolve, frozen
 from dataflow import (
     UNREACHED,
     Backward,
+    Draft,
     Forward,
     Lattice,
     LawBroken,
     PointResults,
     Powerset,
+    StaleError,
     TextNode,
     Unreached,
     parse,
@@ -102,3 +104,41 @@ def test_a_state_below_the_boundary_is_reported(fact: frozenset[str] | Unreached
     results = solve(Live(), LOOP)
     with pytest.raises(LawBroken, match=r"\[write n\] does not cover its boundary"):
         verify(with_state(results, LOOP.flow.exits[0], fact))
+
+
+def test_a_straight_line_is_verified_node_by_node() -> None:
+    """No fact goes on from it, so its points are all that there is to ask for."""
+    line = parse("a = read\nb = copy a\nwrite b")
+    calls: list[str] = []
+
+    class Remembers(Live):
+        def transfer(self, node: TextNode, value: frozenset[str]) -> frozenset[str]:
+            calls.append(node.label)
+            return super().transfer(node, value) | {str(len(calls))}
+
+    verify(solve(Live(), line))
+    with pytest.raises(LawBroken, match=r"\[a = read\] says \{.*\} of the point before it"):
+        verify(solve(Remembers(), line))
+    assert set(calls) == {"1", "2", "3"}
+
+
+def test_an_error_in_a_block_that_nobody_reads_is_met() -> None:
+    class Fails(ReachingWrites):
+        def transfer(self, node: TextNode, value: frozenset[str]) -> frozenset[str]:
+            if node.word == "write":
+                raise ZeroDivisionError
+            return super().transfer(node, value)
+
+    results = solve(Fails(), LOOP)
+    with pytest.raises(ZeroDivisionError) as caught:
+        verify(results)
+    assert "while analysing write n" in caught.value.__notes__
+
+
+def test_what_is_stale_is_not_verified() -> None:
+    draft = Draft(LOOP)
+    results = solve(Live(), draft)
+    edit = draft.insert(TextNode("new", "nop", (), ()), LOOP.node("body"))
+    with pytest.raises(StaleError):
+        verify(results)
+    verify(results.update(edit))
