@@ -19,6 +19,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
+from passes.frontends.choices import choice_depends
 from passes.frontends.declared import anything, declared, declared_plain, plain, result_count
 from passes.frontends.env import MISSING, Bound, Made, leaf_names, leaves_of
 from passes.frontends.fakes import (
@@ -31,7 +32,7 @@ from passes.frontends.fakes import (
 )
 from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
-from passes.frontends.nodes import target_name
+from passes.frontends.nodes import recorded_of, target_name
 from passes.frontends.operands import Operand, argument_of, is_opaque
 from passes.frontends.schema import signature
 from passes.frontends.undecided import SYMBOLS
@@ -48,9 +49,6 @@ from passes.program import (
     TensorType,
     Value,
 )
-
-RECORDED = ("val", "example_value")
-"""Where captures record what a node gave."""
 
 NO_TENSORS = frozenset(("_operator", "math", "builtins", "torch", "torch.fx.experimental.sym_node"))
 """Modules whose functions give no tensor unless they are given one."""
@@ -153,7 +151,7 @@ class DeclaredWalk(Walk):
     ) -> tuple[Op, Bound]:
         if node.op == "call_module":
             operands = self.with_reached(node, module, operands)
-        recorded = next((node.meta[key] for key in RECORDED if key in node.meta), MISSING)
+        recorded = recorded_of(node, MISSING)
         if recorded is MISSING:
             count = result_count(node.target)
             recorded = MISSING if count in (None, 1) else (MISSING,) * (count or 0)
@@ -173,6 +171,8 @@ class DeclaredWalk(Walk):
         )
         self.book.values += values
         self.learn(node, operands, values, effects)
+        if self.dynamic and self.depends_on_sizes(node, env, leaves, effects):
+            self.sized.append(name)
         op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
         return op, Bound(recorded, values)
 
@@ -276,6 +276,22 @@ class DeclaredWalk(Walk):
             else:
                 yield found
 
+    def depends_on_sizes(
+        self,
+        node: fx.Node,
+        env: Mapping[fx.Node, Bound],
+        leaves: Sequence[torch.Tensor | None],
+        effects: Effects,
+    ) -> bool:
+        """Whether results that are declared to be an operand, or new, are so at some sizes only."""
+        certain = [
+            (leaf, isinstance(effect, AliasOf))
+            for leaf, effect in zip(leaves, effects.results, strict=True)
+            if leaf is not None and isinstance(effect, (AliasOf, Fresh))
+        ]
+        sources = [t for one in node.all_input_nodes for t in tensors_in(env[one].result)]
+        return choice_depends(node, sources, *(zip(*certain, strict=True) if certain else ((), ())))
+
     # -- what is known afterwards ------------------------------------------------------
 
     def learn(
@@ -324,7 +340,7 @@ class DeclaredWalk(Walk):
 def check_as_recorded(node: fx.Node, given: object) -> None:
     """Raise if an input has other sizes or strides than the one of the capture: what was recorded
     of every later value would be wrong."""
-    recorded = next((node.meta[key] for key in RECORDED if key in node.meta), None)
+    recorded = recorded_of(node)
     for one, other in zip(tensors_in(given), tensors_in(recorded), strict=False):
         if not has_storage(one) or not has_storage(other):
             continue
