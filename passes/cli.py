@@ -6,9 +6,9 @@
     dataflow memory MODEL --dynamic batch=x:0 --budget 24GiB            how large a batch does?
     dataflow advise MODEL    what would lower the peak, and by how much
 
-MODEL is a .pt2 file, or module:factory where factory() returns (model, inputs) or
-(model, args, kwargs).  Exit status 0; 1 if a budget is not enough; 2 with a message that says
-what to do.
+MODEL is a .pt2 file, or module:factory where factory() returns (model, inputs), (model, args,
+kwargs), or a torch.export.ExportedProgram alone, which has inputs.  Exit status 0; 1 if a budget
+is not enough; 2 with a message that says what to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 import passes
 from passes import EffectsKnown, cli_fit
-from passes.errors import CaptureError, ProgramError
+from passes.errors import ProgramError
 from passes.named import A_FACTORY, called, function_named, is_file
 from passes.program import Program
 from passes.report import data, reasons, text
@@ -147,11 +147,6 @@ def _load(model: str, trust: bool, effects: EffectsKnown) -> Program:
     if is_file(model):
         return passes.load(model, trust=trust, effects=effects)
     made = called(function_named(model, A_FACTORY), model)
-    if not isinstance(made, tuple) or len(made) not in (2, 3):
-        raise CaptureError(
-            f"{model} should return (model, inputs) or (model, args, kwargs), and returned a "
-            f"{type(made).__name__}"
-        )
     # Any: a module's functions are not known before it is imported.
     fitting: Any = import_module("passes.frontends.fitting")
     call = fitting.as_call(made)

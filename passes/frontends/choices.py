@@ -18,7 +18,7 @@ from torch._ops import HigherOrderOperator, OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 
 from passes.frontends.fakes import storage_of, tensors_in
-from passes.frontends.nodes import is_torchs, operator_of
+from passes.frontends.nodes import is_torchs, operator_of, recorded_of
 from passes.frontends.undecided import always_contiguous, any_undecided, is_dynamic
 from passes.frontends.views import ALWAYS_VIEWS, UNANNOTATED
 
@@ -96,33 +96,51 @@ class Choices(TorchFunctionMode):
         sources = tensors_in(arguments)
         if written & set(map(storage_of, sources)):
             return Answer.AS_SEEN  # `dropout` in place, which returns what it writes
-        seen = _is_always_so(sources, sources, tensors_in(result))
+        results = tensors_in(result)
+        seen = _is_always_so(sources, sources, results, _aliasing(sources, results))
         return Answer.AS_SEEN if seen else Answer.EITHER
+
+
+def _aliasing(sources: Sequence[torch.Tensor], results: Sequence[torch.Tensor]) -> list[bool]:
+    """Which results have the storage of a source."""
+    given = {storage_of(source) for source in sources}
+    return [storage_of(leaf) in given for leaf in results]
 
 
 def _is_always_so(
     sources: Sequence[torch.Tensor],
     layouts: Sequence[torch.Tensor],
     results: Sequence[torch.Tensor],
+    aliasing: Sequence[bool],
 ) -> bool:
     """Whether a choice on sources that have these layouts comes out the same at every size."""
-    given = {storage_of(source) for source in sources}
     contiguous = all(map(always_contiguous, layouts))
     return all(
-        contiguous
-        if storage_of(leaf) in given
-        else not any(is_alike(source, leaf) for source in sources)
-        for leaf in results
+        contiguous if is_operand else not any(is_alike(source, leaf) for source in sources)
+        for leaf, is_operand in zip(results, aliasing, strict=True)
     )
 
 
 def depends_on_sizes(node: fx.Node, arguments: object, result: object) -> bool:
     """Whether a choice may come out otherwise at other sizes of the dimensions that the
     capture recorded as dynamic."""
+    sources, results = tensors_in(arguments), tensors_in(result)
+    return bool(choice_of(node)) and choice_depends(
+        node, sources, results, _aliasing(sources, results)
+    )
+
+
+def choice_depends(
+    node: fx.Node,
+    sources: Sequence[torch.Tensor],
+    results: Sequence[torch.Tensor],
+    aliasing: Sequence[bool],
+) -> bool:
+    """The same, of results of which it is said whether they have the storage of a source."""
     if not choice_of(node):
         return False
-    recorded = [other.meta.get("val") for other in (*node.all_input_nodes, node)]
+    recorded = [recorded_of(other) for other in (*node.all_input_nodes, node)]
     if not any(map(is_dynamic, recorded)):
         return False
     layouts = [leaf for found in recorded[:-1] for leaf in tensors_in(found)]
-    return not _is_always_so(tensors_in(arguments), layouts, tensors_in(result))
+    return not _is_always_so(sources, layouts, results, aliasing)

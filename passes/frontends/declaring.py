@@ -19,6 +19,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
+from passes.frontends.choices import choice_depends
 from passes.frontends.declared import anything, declared, declared_plain, plain, result_count
 from passes.frontends.env import MISSING, Bound, Made, leaf_names, leaves_of
 from passes.frontends.fakes import (
@@ -31,9 +32,9 @@ from passes.frontends.fakes import (
 )
 from passes.frontends.fx import Walk
 from passes.frontends.layouts import is_doubtful
-from passes.frontends.nodes import target_name
+from passes.frontends.nodes import recorded_of, target_name
 from passes.frontends.operands import Operand, argument_of, is_opaque
-from passes.frontends.recordings import holding_of, recorded_of
+from passes.frontends.recordings import holding_of
 from passes.frontends.schema import signature
 from passes.frontends.undecided import SYMBOLS
 from passes.frontends.undecided import recorded as as_recorded
@@ -174,6 +175,8 @@ class DeclaredWalk(Walk):
         )
         self.book.values += values
         self.learn(node, operands, values, effects)
+        if self.dynamic and self.depends_on_sizes(node, env, leaves, effects):
+            self.sized.append(name)
         op = self.make(node, path, OpKind.CALL, tuple(operands), values, effects)
         return op, Bound(recorded, values)
 
@@ -276,6 +279,22 @@ class DeclaredWalk(Walk):
                 yield evolve(found, stride=(None,) * len(found.stride))
             else:
                 yield found
+
+    def depends_on_sizes(
+        self,
+        node: fx.Node,
+        env: Mapping[fx.Node, Bound],
+        leaves: Sequence[torch.Tensor | None],
+        effects: Effects,
+    ) -> bool:
+        """Whether results that are declared to be an operand, or new, are so at some sizes only."""
+        certain = [
+            (leaf, isinstance(effect, AliasOf))
+            for leaf, effect in zip(leaves, effects.results, strict=True)
+            if leaf is not None and isinstance(effect, (AliasOf, Fresh))
+        ]
+        sources = [t for one in node.all_input_nodes for t in tensors_in(env[one].result)]
+        return choice_depends(node, sources, *(zip(*certain, strict=True) if certain else ((), ())))
 
     # -- what is known afterwards ------------------------------------------------------
 

@@ -11,12 +11,13 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorDeviceMismatchEr
 from torch.utils._pytree import tree_leaves
 
 from passes.errors import CaptureError
+from passes.frontends.nodes import recorded_of
 
 
 def is_recorded_on_meta(node: fx.Node) -> bool:
     """Whether a graph was captured with this input on the meta device; it then may make tensors
     there itself."""
-    recorded = node.meta.get("val", node.meta.get("example_value"))
+    recorded = recorded_of(node)
     return isinstance(recorded, torch.Tensor) and recorded.is_meta
 
 

@@ -79,8 +79,21 @@ def sizes_of(exported: ExportedProgram, inputs: Sequence[object] | None) -> list
     return [
         sized
         for node, one, other in zip(placeholders, recorded, given, strict=True)
-        for sized in _sizes(node.name, one, other)
+        for sized in sizes_in(node.name, one, other)
     ]
+
+
+def taken_at(source: str, sizes: Iterable[Sized]) -> Iterator[str]:
+    """A note about the sizes of dynamic dimensions, if there are any, and where they are from.
+
+    A number that is the size of a tensor too, as in Dynamo's graphs, is not told twice.
+    """
+    sizes = list(sizes)
+    shapes = {sized.expression for sized in sizes if ".shape[" in sized.place}
+    told_once = [s for s in sizes if ".shape[" in s.place or s.expression not in shapes]
+    if told_once:
+        taken = ", ".join(f"{sized.place} = {sized.size}" for sized in told_once)
+        yield f"dynamic dimensions are taken at {source}: {taken}"
 
 
 def fixed_int(size: object) -> int | None:
@@ -90,8 +103,9 @@ def fixed_int(size: object) -> int | None:
     return size if isinstance(size, int) else None
 
 
-# Any: an input of any kind.
-def _sizes(label: str, recorded: object, real: object) -> Iterable[Sized]:
+def sizes_in(label: str, recorded: object, real: object) -> Iterator[Sized]:
+    """The sizes of one input that were recorded as symbols, or the number that it is."""
+    # Any: an input of any kind.
     found: list[tuple[str, object, Any]] = [(label, recorded, real)]
     if isinstance(recorded, torch.Tensor) and isinstance(real, torch.Tensor):
         pairs = enumerate(zip(recorded.shape, real.shape, strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import sympy
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 
 from passes.errors import CaptureError
 from passes.frontends.composites import sizes_asked_alone
@@ -51,7 +51,17 @@ def recorded(
 
     found = dynamic_from(dimensions, again) if dimensions else None
     analysed = World(device)
-    return capture(analysed.beside(), analysed, Walk, found)
+    program = capture(analysed.beside(), analysed, Walk, found)
+    if not dimensions:
+        return program
+    taken = ", ".join(
+        f"{place} = {one.symbol.example}" for one in dimensions for place in one.symbol.places
+    )
+    note = (
+        f"dynamic dimensions are taken at the sizes given: {taken}. At others it may call other "
+        "operators; symbolic_memory records it again there"
+    )
+    return evolve(program, notes=(*program.notes, note))
 
 
 @frozen(eq=False)

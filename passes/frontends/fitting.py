@@ -30,6 +30,9 @@ from passes.program import Program
 
 CPU = torch.device("cpu")
 
+MODELS = (nn.Module, ExportedProgram, Program)
+"""What has a program, or is one."""
+
 
 @frozen
 class Call:
@@ -108,7 +111,7 @@ def as_call(made: object, inputs: object = None) -> Call:
         if len(made) not in (2, 3) or inputs is not None:
             told = "has its own inputs already" if inputs is not None else f"has {len(made)} parts"
             raise CaptureError(
-                f"what makes the model should return it, (model, inputs) or (model, args, "
+                "what makes the model should return it, (model, inputs) or (model, args, "
                 f"kwargs), and {told}"
             )
         made, inputs, *rest = made
@@ -121,6 +124,11 @@ def as_call(made: object, inputs: object = None) -> Call:
                 )
             call = evolve(call, kwargs={**call.kwargs, **kwargs})
         return call
+    if not isinstance(made, MODELS):
+        raise CaptureError(
+            "what makes the model should return it, (model, inputs) or (model, args, kwargs), and "
+            f"returned a {type(made).__name__} as the model"
+        )
     if inputs is None:
         return Call(made)
     if isinstance(inputs, Mapping):
@@ -130,7 +138,7 @@ def as_call(made: object, inputs: object = None) -> Call:
 
 def call_of(source: object, inputs: object) -> Call:
     """The call that is meant; a function that makes the model is called."""
-    if isinstance(source, (nn.Module, ExportedProgram, Program)):
+    if isinstance(source, MODELS):
         return as_call(source, inputs)
     if not callable(source):
         raise CaptureError(

@@ -29,12 +29,14 @@ from passes.frontends.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
 from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
 from passes.frontends.declaring import DeclaredWalk, RecordedWorld
 from passes.frontends.devices import device_for, is_recorded_on_meta
-from passes.frontends.dimensions import sizes_of
+from passes.frontends.dimensions import sizes_in, sizes_of, taken_at
 from passes.frontends.dynamic import dynamic_of
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
+from passes.frontends.env import MISSING
 from passes.frontends.exported_inputs import check_inputs, flat_inputs, guards_unmet
 from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
+from passes.frontends.nodes import recorded_of
 from passes.frontends.reach import module_tensors, tensors_inside
 from passes.frontends.saved import saved_program
 from passes.frontends.unsupported import check_tensors
@@ -162,10 +164,8 @@ def _from_exported(
         label = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target or node.name)
         inputs.append((_ROLES[spec.kind], label, world.input(real, node.meta.get("val"))))
     sizes = sizes_of(exported, given)
-    if sizes:
-        source = "the example inputs" if given is not None else "the sizes it was exported with"
-        taken = ", ".join(f"{sized.place} = {sized.size}" for sized in sizes)
-        notes.append(f"dynamic dimensions are taken at {source}: {taken}")
+    source = "the example inputs" if given is not None else "the sizes it was exported with"
+    notes += taken_at(source, sizes)
     unmet = list(guards_unmet(sizes))
     if unmet:
         notes.append(
@@ -252,10 +252,18 @@ def from_graph(
         check_tensors(tensors_inside(node.name, value))
     on_meta = any(map(is_recorded_on_meta, placeholders))
     world = way.world(None if on_meta else device_for(given, module_tensors(module).values()))
+    named = [told_by_aot(node, told) or told_by_dynamo(node) for node in placeholders]
     inputs = [
-        (*(told_by_aot(node, told) or told_by_dynamo(node)), _fake_input(node, value, world))
-        for node, value in zip(placeholders, given, strict=True)
+        (role, label, _fake_input(node, value, world))
+        for node, (role, label), value in zip(placeholders, named, given, strict=True)
     ]
+    sizes = [
+        sized
+        for node, (_, label), value in zip(placeholders, named, given, strict=True)
+        for sized in sizes_in(label, recorded_of(node), value)
+    ]
+    source = "the sizes of its inputs" if args or kwargs else "the sizes it was captured with"
+    notes = [*notes, *taken_at(source, sizes)]
     outputs = module.graph.find_nodes(op="output")
     return program_of(
         module,
@@ -313,9 +321,9 @@ def _bind(
 
 def _recorded(node: fx.Node) -> object:
     """The input a graph recorded for a placeholder, if it did."""
-    for key in ("val", "example_value"):
-        if key in node.meta:
-            return node.meta[key]
+    recorded = recorded_of(node, MISSING)
+    if recorded is not MISSING:
+        return recorded
     # Any: torch's TensorMetadata, a named tuple.
     meta: Any = node.meta.get("tensor_meta")
     if meta is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -58,6 +59,15 @@ def explain(node: fx.Node, error: Exception) -> str:
             advice,
         ]
     )
+
+
+# Any: of whatever kind the node's result is.
+def recorded_of(node: fx.Node, otherwise: Any = None) -> Any:
+    """What a capture recorded that a node gave, as torch.export, make_fx and Dynamo do."""
+    for key in ("val", "example_value"):
+        if key in node.meta:
+            return node.meta[key]
+    return otherwise
 
 
 def attributes_of(module: nn.Module) -> dict[str, int]:

@@ -16,22 +16,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 from passes.frontends.env import MISSING, Env
 from passes.frontends.fakes import World, tensors_in
 from passes.frontends.limits import MASKS
+from passes.frontends.nodes import recorded_of
 from passes.frontends.schema import signature
 from passes.frontends.undecided import is_dynamic, is_undecided, unsized
 
-RECORDED = ("val", "example_value")
-"""Where captures record what a node gave."""
-
 
 # Any: what captures record has no one type.
-def recorded_of(node: fx.Node) -> Any:
-    """What the capture recorded of a node; `MISSING` if nothing."""
-    return next((node.meta[key] for key in RECORDED if key in node.meta), MISSING)
-
-
 def holding_of(node: fx.Node, env: Env, world: World) -> Any:
-    """The same, without the sizes of tensors that may be those of one run alone."""
-    recorded = recorded_of(node)
+    """What the capture recorded of a node, without the sizes of tensors that may be those of one
+    run alone; `MISSING` if nothing."""
+    recorded = recorded_of(node, MISSING)
     if recorded is MISSING or any(map(is_dynamic, tree_leaves(recorded))):
         return recorded
     if not _is_decided_by_data(node) and not any(_is_less(n, env) for n in node.all_input_nodes):
@@ -57,7 +51,7 @@ def _is_decided_by_data(node: fx.Node) -> bool:
     about = signature(target)
     given: dict[str, Any] = {**dict(zip(about.arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
     if about.name == "index":
-        found = [recorded_of(one) for one in given["indices"] if one is not None]
+        found = [recorded_of(one, MISSING) for one in given["indices"] if one is not None]
         return any(one is MISSING or one.dtype in MASKS for one in found)
     return given.get(_TOLD_BY.get(about.name, ""), -1) in (None, -1)
 

@@ -40,8 +40,8 @@ def is_undecided(value: object) -> bool:
 def is_dynamic(recorded: object) -> bool:
     """Whether a capture recorded a size, or one of a tensor, as a symbol."""
     if isinstance(recorded, torch.Tensor) and has_storage(recorded):
-        return any(map(_is_symbol, _layout(recorded)))
-    return isinstance(recorded, SYMBOLS)
+        return any(map(is_dynamic, _layout(recorded)))
+    return isinstance(recorded, SYMBOLS) and not recorded.node.expr.is_number
 
 
 def any_undecided(values: object) -> bool:

@@ -13,6 +13,7 @@ from passes.frontends.capture import unlogged
 from passes.frontends.env import Bound, leaf_names
 from passes.frontends.fakes import World, tensors_in
 from passes.frontends.fx import Walk
+from passes.frontends.nodes import recorded_of
 from passes.frontends.reach import module_tensors
 from passes.frontends.undecided import is_dynamic
 from passes.program import Entry, Kept, Program, Role
@@ -44,7 +45,7 @@ def program_of(
     walk = kind(
         book,
         phases or {},
-        dynamic=any(is_dynamic(node.meta.get("val")) for node in placeholders),
+        dynamic=any(is_dynamic(recorded_of(node)) for node in placeholders),
     )
     bound = []
     for role, label, fake in inputs:

@@ -103,6 +103,23 @@ def test_a_peak_for_all_sizes_may_be_refused(
     assert "new_ones" in json.loads(capsys.readouterr().out)["symbolic"]["refused"]
 
 
+def test_what_has_recorded_its_inputs_may_come_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = """
+import torch
+def exported(): return torch.export.export(torch.nn.ReLU(), (torch.ones(4),))
+def alone(): return torch.nn.ReLU()
+"""
+    (tmp_path / "come_alone.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    for options in ([], ["--budget", "1KiB"]):
+        assert main(["memory", "come_alone:exported", *options]) == 0
+        assert "16 B" in capsys.readouterr().out
+    assert main(["show", "come_alone:alone"]) == 2
+    assert "ReLU needs example inputs" in capsys.readouterr().err
+
+
 def test_a_file_needs_trust(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "linear.pt2"
     torch.export.save(torch.export.export(nn.Linear(4, 4), (torch.rand(2, 4),)), path)
@@ -121,7 +138,8 @@ def test_a_file_needs_trust(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         ("nowhere:model", "cannot import nowhere"),
         ("examples.models:nothing", "examples.models has no function nothing"),
         ("examples.models:Bottleneck", "raised TypeError"),
-        ("os:getcwd", "should return (model, inputs)"),
+        ("os:getcwd", "(model, inputs) or (model, args, kwargs), and returned a str"),
+        ("os:uname", "and has 5 parts"),
         ("LICENSE", "not a .pt2 file"),
         ("examples/models.py:gpt2", "not its file: examples.models:gpt2"),
         ("sys:exit", "raised SystemExit"),

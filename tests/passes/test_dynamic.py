@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import passes
 from passes import Program
@@ -51,14 +52,69 @@ HOLDS = {
 }
 
 
+def through_export(function: Callable[..., object]) -> Program:
+    return passes.load(exported(function))
+
+
+def declared(function: Callable[..., object]) -> Program:
+    return passes.load(exported(function), effects="declared")
+
+
+def through_make_fx(function: Callable[..., object]) -> Program:
+    return passes.load(make_fx(function, tracing_mode="symbolic")(X), X)
+
+
+def through_dynamo(function: Callable[..., object]) -> Program:
+    torch._dynamo.reset()
+    programs: list[Program] = []
+    x = X.clone()
+    torch._dynamo.mark_dynamic(x, 0)
+    torch.compile(function, backend=passes.compile_backend(programs.append))(x)
+    (program,) = programs
+    return program
+
+
+CAPTURES = (through_export, declared, through_dynamo)
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
 @pytest.mark.parametrize("name", DEPENDS)
-def test_a_choice_that_depends_on_sizes_is_named(name: str) -> None:
-    assert sized(passes.load(exported(DEPENDS[name]))) == [name]
+def test_a_choice_that_depends_on_sizes_is_named(
+    name: str, capture: Callable[[Callable[..., object]], Program]
+) -> None:
+    assert sized(capture(DEPENDS[name])) == [name]
 
 
+@pytest.mark.parametrize("capture", CAPTURES)
 @pytest.mark.parametrize("name", HOLDS)
-def test_what_holds_at_every_size_is_not(name: str) -> None:
-    assert not sized(passes.load(exported(HOLDS[name])))
+def test_what_holds_at_every_size_is_not(
+    name: str, capture: Callable[[Callable[..., object]], Program]
+) -> None:
+    assert not sized(capture(HOLDS[name]))
+
+
+@pytest.mark.parametrize("capture", [*CAPTURES, through_make_fx])
+def test_the_sizes_taken_are_noted_by_every_capture(
+    capture: Callable[[Callable[..., object]], Program],
+) -> None:
+    (note,) = capture(HOLDS["view"]).notes[:1]
+    assert note.startswith("dynamic dimensions are taken at")
+    assert ".shape[0] = 4" in note
+
+
+def test_the_sizes_of_a_training_step_are_noted() -> None:
+    """Where some are dynamic, and not where none is."""
+    model = nn.Linear(4, 1)
+    dynamic = {"input": {0: "rows"}, "target": {0: "rows"}}
+    inputs = (X, torch.ones(4, 1))
+    step = passes.load_training_step(
+        model, nn.functional.mse_loss, torch.optim.SGD, *inputs, dynamic=dynamic
+    )
+    (note,) = step.notes
+    assert "are taken at the sizes given: input.shape[0] = 4, target.shape[0] = 4" in note
+    assert not passes.load_training_step(
+        model, nn.functional.mse_loss, torch.optim.SGD, *inputs
+    ).notes
 
 
 def test_the_sizes_taken_are_noted() -> None:
