@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from passes.effects import AliasOf, OneOf, Origin, ResultEffect
 
 if TYPE_CHECKING:
     from passes.program import Op
+
+LISTED = 5
+"""Names that are told in full in a list."""
 
 
 def size(nbytes: int | None) -> str:
@@ -22,6 +25,13 @@ def size(nbytes: int | None) -> str:
             break
         amount /= 1024
     return f"{nbytes} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:LISTED])
+    more = len(names) - LISTED
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def place(op: Op) -> str:

@@ -103,8 +103,9 @@ class Program:
     they are not just results.  `dynamic` are its dimensions that are not fixed, if it has any;
     all else is at the sizes it was loaded with.  `held_by_python` is the most bytes of
     intermediates that were there at once while Python ran, which holds what variables name;
-    None where it did not run.  `capture` says what made it, `notes` what the capture assumed
-    or lost.  Satisfies `dataflow.FlowGraph`.
+    None where it did not run.  `sized` names the ops that return an operand at some sizes of
+    the dynamic dimensions that the source has on record, and a copy at others.  `capture` says
+    what made it, `notes` what the capture assumed or lost.  Satisfies `dataflow.FlowGraph`.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Program:
     kept: tuple[Kept, ...] = ()
     dynamic: Dynamic | None = None
     held_by_python: int | None = None
+    sized: tuple[str, ...] = ()
     _results: dict[object, object] = field(factory=dict, init=False)
 
     def once(self, key: object, compute: Callable[[], T]) -> T:

@@ -10,7 +10,8 @@ Analyses tell storages apart by numbers, which cost nothing to make or compare; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cached_property
 
 from attrs import define, evolve, field, frozen
@@ -68,7 +69,8 @@ class StorageClass:
 
     @property
     def id(self) -> str:
-        """Its name: of the op and leaf that allocate it, or of the entry value."""
+        """Its name, unique in the program: of the op and leaf that allocate it, or of the entry
+        value, `self.NAME` for an attribute that is called as something else is."""
         return self.storage.name
 
     @property
@@ -148,6 +150,16 @@ def loops(program: Program) -> list[range]:
     ]
 
 
+ATTRIBUTES = (Role.PARAMETER, Role.BUFFER, Role.CONSTANT)
+"""What a module has."""
+
+
+def _unlike(taken: Container[str], *names: str) -> str:
+    """The first of some names that is not taken; else the last with a number."""
+    numbered = (f"{names[-1]} {count}" for count in itertools.count(2))
+    return next(name for name in itertools.chain(names, numbered) if name not in taken)
+
+
 @define(eq=False, slots=False)
 class Allocations:
     """Every storage of a program: who allocates it and how large it is.
@@ -220,9 +232,29 @@ class Allocations:
         device = value.type.device if value.type else None
         entry = self.owner.get(number)
         if entry:
-            return Storage(entry.name, nbytes, None, entry.role, most=nbytes, device=device)
+            return Storage(self.names[number], nbytes, None, entry.role, most=nbytes, device=device)
         op, most = self.definer[number], self.most(number)
-        return Storage(value.name, nbytes, op, most=most, device=device)
+        return Storage(self.names[number], nbytes, op, most=most, device=device)
+
+    @cached_property
+    def names(self) -> Mapping[int, str]:
+        """The name of each storage, by number: of the value that an op allocates, of the input
+        or attribute that is there at entry.  No two are alike: where they were, an attribute is
+        called `self.NAME`, anything else `NAME (ROLE)`."""
+        names: dict[int, str] = {}
+        taken: set[str] = set()
+        for number in self.allocated:
+            names[number] = _unlike(taken, self.program.values[number].name)
+            taken.add(names[number])
+        # Inputs before attributes, which are the ones to be called otherwise.
+        for number, entry in sorted(
+            self.owner.items(), key=lambda item: item[1].role in ATTRIBUTES
+        ):
+            name = entry.name
+            longer = f"self.{name}" if entry.role in ATTRIBUTES else f"{name} ({entry.role.value})"
+            names[number] = _unlike(taken, name, longer)
+            taken.add(names[number])
+        return names
 
     def storages(self, found: Iterable[int]) -> frozenset[Storage]:
         """The storages with the given numbers."""

@@ -90,6 +90,13 @@ class _Numbering:
     values: list[Value] = field(factory=list)
     made: dict[Value, Value] = field(factory=dict)
     count: int = 0
+    sized: list[str] = field(factory=list)
+    sized_nodes: frozenset[object] = field(init=False)
+
+    @sized_nodes.default
+    def _nodes_of_sized(self) -> frozenset[object]:
+        source = self.draft.source
+        return frozenset([op.node for op in source.all_ops if op.name in source.sized])
 
     def program(self, graph: object) -> Program:
         source = self.draft.source
@@ -111,6 +118,7 @@ class _Numbering:
                     for k in source.kept
                 ]
             ),
+            sized=tuple(self.sized),
         )
 
     def entry(self, old: EntryValue) -> EntryValue:
@@ -130,6 +138,8 @@ class _Numbering:
         regions = tuple(map(self.region, old.regions))
         index = self.count
         self.count += 1
+        if old.node in self.sized_nodes:
+            self.sized.append(old.name)
         results = tuple(map(self.value, old.results))
         return evolve(
             old,

@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import define
 
+from passes.advice.any_size import at_any_size
 from passes.alias import Aliases
 from passes.liveness import Liveness
 from passes.memory import Memory
@@ -21,7 +22,11 @@ from passes.storages import ANY, numbers
 
 @define(eq=False, frozen=True, slots=False)
 class Facts:
-    """Facts of one program.  Ops are known by their position in `program.ops`."""
+    """Facts of one program.  Ops are known by their position in `program.ops`.
+
+    Bytes are those at the sizes that it was loaded with; who shares a storage, who touches it
+    and until when holds at every size.
+    """
 
     program: Program
 
@@ -31,11 +36,15 @@ class Facts:
 
     @cached_property
     def aliases(self) -> Aliases:
-        return Aliases.of(self.program)
+        return Aliases.of(self._at_any_size)
 
     @cached_property
     def liveness(self) -> Liveness:
-        return Liveness.of(self.program)
+        return Liveness.of(self._at_any_size)
+
+    @cached_property
+    def _at_any_size(self) -> Program:
+        return self.program.once(at_any_size, lambda: at_any_size(self.program))
 
     @cached_property
     def levels(self) -> Sequence[int]:

@@ -79,6 +79,7 @@ def _is_copyable(facts: Facts, value: Value, together: int, trials: Trials) -> b
         return False
     copy = trials.copy(value.type)
     same = copy is not None and value.type is not None and copy[0].stride == value.type.stride
+    same = same and trials.stays_dense(op, value)
     return same or all(user.kind is OpKind.OUTPUT for user in users)
 
 

@@ -90,7 +90,7 @@ def _copy_of(facts: Facts, place: int, trials: Trials) -> dict[Value, Value] | N
     storage = facts.storage(source)
     if storage is None or source.type != result.type or storage in facts.uncertain:
         return None
-    if facts.nbytes(storage) != facts.nbytes(result.index):
+    if facts.nbytes(storage) != facts.nbytes(result.index) or not trials.stays_like(op, source):
         return None
     if facts.is_written(storage, place, len(facts.ops)):
         return None

@@ -9,7 +9,8 @@
 
 For each, the changed program is analysed as any other is, and the suggestion is made only if
 its peak is lower, by the bytes it says.  Bytes are of everything: what the program allocates,
-and what exists at entry.  The searches are bounded; what they leave out `notes` says.
+and what exists at entry.  The searches are bounded; what they leave out `notes` says.  What a
+suggestion relies on holds at every size of the dimensions that are on record as dynamic.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from passes.advice.reuse import reuse
 from passes.advice.words import told
 from passes.budget import parse_budget
 from passes.memory import Memory
+from passes.printing import listed
 from passes.program import Op, Origin, Program
 
 if TYPE_CHECKING:
@@ -81,7 +83,9 @@ class Suggestion:
     def apply(self) -> Program:
         """The changed program.  Its `graph` is a new GraphModule that runs; it shares
         parameters and buffers with the old one, takes the same inputs and gives the same
-        results, bit by bit."""
+        results, bit by bit: at every size of the dynamic dimensions that the source has on
+        record, and otherwise at the sizes that the program was loaded with, as a note of the
+        advice says."""
         return self._draft.rewritten
 
     def __str__(self) -> str:
@@ -94,7 +98,8 @@ class Advice:
 
     `suggestions` are ordered by bytes saved.  They are alternatives: savings do not add up.
     To see what is left to do after one, ask for advice on what its `apply()` returns.
-    `peak_bytes` is what there is at `peak_at`, entry included; `notes` say what was not searched.
+    `peak_bytes` is what there is at `peak_at`, entry included; `notes` say what was not searched,
+    and what the suggestions hold for.
     `budget` is what was asked for, if anything.
     """
 
@@ -180,10 +185,20 @@ class _Search:
                 )
             unsized = Memory.of(self.program).unsized
             if unsized:
-                names = ", ".join(storage.name for storage in unsized[:5])
+                names = listed([storage.name for storage in unsized])
                 self.notes.append(f"storages whose size only a run decides count as 0: {names}")
             if any(op.regions for op in self.program.ops):
                 self.notes.append("ops inside sub-graphs are left as they are")
+            if self.program.sized:
+                self.notes.append(
+                    "as the sizes decide, these return an operand or a copy, and no change relies "
+                    f"on either: {listed(self.program.sized)}"
+                )
+            if found and not self.trials.at_any_size:
+                self.notes.append(
+                    "the changed programs are for inputs of the sizes that the program was "
+                    "loaded with"
+                )
         best = sorted(found, key=lambda s: (-s.saved_bytes, s.extra_flops, len(s.ops)))
         at = self.program.ops[facts.peaks[0]] if facts.peaks else None
         notes = tuple(self.notes)

@@ -112,6 +112,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         identifier = re.sub(r"^(\d)", r"_\1", re.sub(r"\W", "_", name))
         with self.graph.inserting_before(before) if before else nullcontext():
             node = self._nodes[fake] = self.graph.placeholder(identifier)
+        node.target = node.name  # an input may be called as a buffer is
         self._entries.append(fake)
         self.alive.ignore(fake)
         return node

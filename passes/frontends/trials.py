@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -18,9 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from passes.frontends.capture import unlogged
-from passes.frontends.fakes import known_int, storage_of, type_of
+from passes.frontends.declaring import RECORDED
+from passes.frontends.env import leaves_of
+from passes.frontends.fakes import has_storage, known_int, storage_of, type_of
 from passes.frontends.nodes import target_name
 from passes.frontends.rewriting import Call
+from passes.frontends.undecided import always_contiguous, is_dynamic, same_layout
 from passes.program import AliasOf, Effects, Op, Origin, Program, TensorType, Value
 
 _METHODS = {
@@ -60,7 +64,7 @@ class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         return func(*args, **(kwargs or {}))
 
 
-@define(eq=False)
+@define(eq=False, slots=False)
 class Trials:
     """Runs ops of one program again, on fakes.  Answers None where an op cannot be run alone."""
 
@@ -86,6 +90,8 @@ class Trials:
             return None
         swapped = node.args[0] is not own[0]
         if swapped and (node.target not in _COMMUTE or len(node.args) != 2 or node.kwargs):
+            return None
+        if not self.stays_like(op, value):
             return None
         call = _in_place_call(self.program, node, swapped)
         if call is None or not self._does_the_same(op, node, own[0], call, wanted):
@@ -150,6 +156,39 @@ class Trials:
     def is_copy(self, op: Op) -> bool:
         """Whether the result of an op equals its first operand, where their types do."""
         return op.target in _COPIES
+
+    # -- at other sizes ----------------------------------------------------------------
+
+    @cached_property
+    def at_any_size(self) -> bool:
+        """Whether the graph has dynamic dimensions on record."""
+        graph = self.program.graph
+        return isinstance(graph, fx.GraphModule) and any(
+            is_dynamic(_recorded(node)) for node in graph.graph.find_nodes(op="placeholder")
+        )
+
+    def stays_like(self, op: Op, value: Value) -> bool:
+        """Whether the only result of an op that has the layout of an operand, at the sizes that
+        the program was loaded with, has it at every size."""
+        node = op.node
+        if not self.at_any_size:
+            return True
+        if not isinstance(node, fx.Node):
+            return False
+        given = [one for one in node.all_input_nodes if self._values(op, node, one) == (value,)]
+        both = [_recorded(one) for one in (node, *given[:1])]
+        tensors = [one for one in both if isinstance(one, torch.Tensor) and has_storage(one)]
+        return len(tensors) == 2 and same_layout(*tensors)
+
+    def stays_dense(self, op: Op, value: Value) -> bool:
+        """Whether a result of an op that has the strides of a copy, at the sizes that the program
+        was loaded with, has them at every size."""
+        node = op.node
+        if not self.at_any_size:
+            return True
+        leaves = leaves_of(_recorded(node)) if isinstance(node, fx.Node) else []
+        leaf = leaves[op.results.index(value)] if len(leaves) == len(op.results) else None
+        return leaf is not None and has_storage(leaf) and always_contiguous(leaf)
 
     # -- running an op -----------------------------------------------------------------
 
@@ -236,6 +275,10 @@ class Trials:
         stride: Any = kind.stride
         dtype = getattr(torch, kind.dtype)
         return torch.empty_strided(shape, stride, dtype=dtype, device=kind.device)
+
+
+def _recorded(node: fx.Node) -> object:
+    return next((node.meta[key] for key in RECORDED if key in node.meta), None)
 
 
 def _is_plain(node: fx.Node) -> bool:

@@ -91,6 +91,12 @@ def _all_same(one: object, other: object) -> bool:
     return one is other or _same(one, other)
 
 
+def same_layout(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have the same shape and strides whatever their symbols are."""
+    first, second = [*one.shape, *one.stride()], [*other.shape, *other.stride()]
+    return len(first) == len(second) and all(map(_same, first, second))
+
+
 @define(eq=False)
 class Join:
     """What stands for any of several results.  Made once for what is joined again and again,

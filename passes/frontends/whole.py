@@ -102,4 +102,5 @@ def program_of(
         dynamic=dynamic,
         kept=tuple([Kept(returned.values[number], role, name) for number, role, name in kept]),
         held_by_python=held_by_python,
+        sized=tuple(dict.fromkeys(walk.sized)),
     )

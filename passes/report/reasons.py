@@ -103,18 +103,19 @@ def advice(result: Advice) -> Iterator[str]:
     if result.budget is not None:
         yield f"budget {size(result.budget)}: {_within(result)}"
     if not result.suggestions:
-        yield "nothing was found that lowers it"
+        yield "nothing was found that lowers it; the searches are bounded"
     for number, found in enumerate(result.suggestions, 1):
         yield ""
         cost = f", for {_count(found.extra_flops)}FLOPs more" if found.extra_flops else ""
         yield f"{number}. {found.kind.value}: {size(found.saved_bytes)} less{cost}"
         yield f"   {_relative(found.text)}"
         yield f"   the peak is then {size(found.peak_bytes)}, while {found.peak_at} runs"
-    yield ""
-    yield "each was verified by analysing the changed program; savings do not add up"
-    yield "the searches are bounded: there may be better ones"
+    if result.suggestions:
+        yield ""
+        yield "each was verified by analysing the changed program; savings do not add up"
+        yield "the searches are bounded: there may be better ones"
     for note in result.notes:
-        yield f"not searched: {note}"
+        yield f"note: {note}"
 
 
 def _within(result: Advice) -> str:

@@ -21,7 +21,7 @@ import passes
 from passes import Program, Suggestion
 from passes.advice.draft import Draft
 from passes.advice.suggest import Kind
-from tests.oracle.advised import check
+from tests.oracle.advised import assert_same, check
 from tests.passes.programs import exported, traced
 
 X = torch.rand(64, 64)
@@ -585,3 +585,99 @@ class TestAdvice:
     def test_rows(self) -> None:
         rows = passes.advise(traced(lambda x: (x @ x, x @ x), X)).to_rows()
         assert {row["kind"] for row in rows} >= {"reuse"}
+
+
+class TestOtherSizes:
+    """What holds only at the sizes that a dynamic program was loaded with is not relied on."""
+
+    def test_not_in_place_of_what_is_a_view_at_other_sizes(self) -> None:
+        def flat(x: Tensor) -> Tensor:
+            z = x.transpose(0, 1).reshape(-1).exp()
+            return (z * 2).sum() + x.sum()
+
+        assert "exp" in ops(Kind.IN_PLACE, flat, X)
+        assert held(flat, [(64, 64), (1, 64), (64, 1), (3, 2)], ROWS_AND_COLUMNS) == []
+        told = passes.advise(dynamic(flat, X, ROWS_AND_COLUMNS)).notes
+        assert told == (
+            "as the sizes decide, these return an operand or a copy, and no change relies on "
+            "either: reshape",
+        )
+
+    def test_not_before_a_write_to_what_is_viewed_at_other_sizes(self) -> None:
+        def written(x: Tensor) -> Tensor:
+            y = x.exp()
+            flat = y.transpose(0, 1).reshape(-1)
+            big = torch.cat([x, x, x])
+            y.add_(1)
+            return big.sum() + flat.sum() + y.sum()
+
+        held(written, [(64, 64), (1, 64), (64, 1), (3, 2)], ROWS_AND_COLUMNS)
+
+    def test_not_in_place_of_what_is_broadcast_at_other_sizes(self) -> None:
+        def shared(x: Tensor, y: Tensor) -> Tensor:
+            e, f = x.exp(), y.exp()
+            return torch.add(e, f).mul(2).sum() + e.sum()
+
+        inputs = torch.rand(1, 64), torch.rand(1, 64)
+        program = passes.load(exported_dynamic(shared, (X, inputs[1]), ({0: "b"}, {})), *inputs)
+        found = passes.advise(program).suggestions
+        assert not any("add" in suggestion.ops for suggestion in found)
+        assert any("add" in one.ops for one in passes.advise(exported(shared, *inputs)).suggestions)
+
+    def test_no_copy_goes_that_has_another_layout_at_other_sizes(self) -> None:
+        def laid_out(x: Tensor) -> Tensor:
+            return x.exp().t().clone(memory_format=torch.contiguous_format).view(-1)
+
+        row = torch.rand(1, 1)
+        program = passes.load(exported_dynamic(laid_out, (X,), (ROWS_AND_COLUMNS,)), row)
+        assert not any(s.kind is Kind.REUSE for s in passes.advise(program).suggestions)
+        fixed = passes.advise(exported(laid_out, row)).suggestions
+        assert any(s.kind is Kind.REUSE for s in fixed)
+
+    def test_what_holds_at_every_size_is_suggested(self) -> None:
+        def products(x: Tensor) -> Tensor:
+            return torch.relu(x @ x.t()).sum(0)
+
+        assert Kind.IN_PLACE in held(products, [(64, 64), (1, 64), (2, 3)], ROWS_AND_COLUMNS)
+
+    def test_of_fixed_sizes_the_note_says_so(self) -> None:
+        note = "the changed programs are for inputs of the sizes that the program was loaded with"
+        assert note in passes.advise(exported(lambda x: torch.relu(x @ x), X)).notes
+        assert note not in passes.advise(dynamic(lambda x: x.exp() + 1, X, ROWS_AND_COLUMNS)).notes
+        assert note not in passes.advise(exported(lambda: torch.ones(2))).notes
+
+
+ROWS_AND_COLUMNS = {0: "rows", 1: "columns"}
+
+
+def exported_dynamic(
+    function: Callable[..., Any], inputs: tuple[Tensor, ...], sizes: tuple[dict[int, str], ...]
+) -> torch.export.ExportedProgram:
+    class Wrapped(nn.Module):
+        def forward(self, *args: object) -> object:
+            return function(*args)
+
+    dims = tuple({place: torch.export.Dim(name) for place, name in one.items()} for one in sizes)
+    return torch.export.export(Wrapped(), inputs, dynamic_shapes=(dims,), strict=False)
+
+
+def dynamic(function: Callable[..., Any], x: Tensor, sizes: dict[int, str]) -> Program:
+    """A function of one tensor, exported with dynamic sizes."""
+    return passes.load(exported_dynamic(function, (x,), (sizes,)))
+
+
+def held(
+    function: Callable[..., Any], shapes: list[tuple[int, ...]], sizes: dict[int, str]
+) -> list[Kind]:
+    """The kinds of suggestions that the caller gives nothing away for, each run at some sizes."""
+    found = passes.advise(dynamic(function, X, sizes)).suggestions
+    kept = [suggestion for suggestion in found if not suggestion.donated]
+    for suggestion in kept:
+        graph = suggestion.apply().graph
+        assert isinstance(graph, fx.GraphModule)
+        for shape in shapes:
+            x = torch.rand(shape)
+            before = x.clone()
+            assert_same(graph(x), (function(before.clone()),))
+            assert torch.equal(x, before)
+    return [suggestion.kind for suggestion in kept]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 from torch import Tensor, fx, nn
 from torch._higher_order_ops.while_loop import while_loop
 
@@ -603,3 +604,45 @@ def test_an_op_of_another_program_is_refused(ask: str) -> None:
 
 def test_aliases_say_what_they_are_of() -> None:
     assert repr(passes.aliases(traced(lambda x: x + 1, X))).endswith(": 2 storage classes>")
+
+
+class TestNames:
+    """Storages have names of their own, as short as they were where no two are alike."""
+
+    @staticmethod
+    def names(program: passes.Program) -> list[str]:
+        return [found.id for found in passes.aliases(program).classes]
+
+    def test_attributes_that_are_called_as_ops_or_inputs_are(self) -> None:
+        class Named(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.add = nn.Parameter(torch.ones(3))
+                self.register_buffer("mul", torch.zeros(3))
+                self.register_buffer("x", torch.ones(3))
+                self.register_buffer("rest", torch.ones(3))
+
+            def forward(self, x: Tensor) -> Tensor:
+                y = x * self.add
+                self.get_buffer("mul").add_(1)
+                return (y + self.get_buffer("mul")) * self.get_buffer("x") + self.get_buffer("rest")
+
+        program = passes.load(torch.export.export(Named(), (torch.rand(3),)))
+        assert self.names(program) == [
+            "self.add", "self.mul", "self.x", "rest", "x", "mul", "add", "mul_1", "add_1",
+        ]  # fmt: skip
+        assert ids(passes.aliases(program).written_by(program.op("add_"))) == {"self.mul"}
+        step = passes.load_training_step(Named(), lambda y: y.sum(), torch.optim.SGD, torch.rand(3))
+        assert len(set(self.names(step))) == len(self.names(step))
+        assert "self.x" in self.names(step)
+
+    def test_short_where_nothing_is_alike(self) -> None:
+        program = passes.load(torch.export.export(nn.Linear(4, 4), (X,)))
+        assert self.names(program) == ["weight", "bias", "input", "linear"]
+
+    def test_inputs_that_are_called_as_an_op_is(self) -> None:
+        made = Allocations(traced(lambda x, y: x + y, X, X.clone()))
+        first, second = made.owner.values()
+        alike = evolve(first, name="add"), evolve(second, name="add")
+        made.owner = dict(zip(made.owner, alike, strict=True))
+        assert list(made.names.values()) == ["add", "add (input)", "add (input) 2"]
