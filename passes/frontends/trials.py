@@ -19,10 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from passes.frontends.capture import unlogged
-from passes.frontends.declaring import RECORDED
 from passes.frontends.env import leaves_of
 from passes.frontends.fakes import has_storage, known_int, storage_of, type_of
-from passes.frontends.nodes import target_name
+from passes.frontends.nodes import recorded_of, target_name
 from passes.frontends.rewriting import Call
 from passes.frontends.undecided import always_contiguous, is_dynamic, same_layout
 from passes.program import AliasOf, Effects, Op, Origin, Program, TensorType, Value
@@ -164,7 +163,7 @@ class Trials:
         """Whether the graph has dynamic dimensions on record."""
         graph = self.program.graph
         return isinstance(graph, fx.GraphModule) and any(
-            is_dynamic(_recorded(node)) for node in graph.graph.find_nodes(op="placeholder")
+            is_dynamic(recorded_of(node)) for node in graph.graph.find_nodes(op="placeholder")
         )
 
     def stays_like(self, op: Op, value: Value) -> bool:
@@ -176,7 +175,7 @@ class Trials:
         if not isinstance(node, fx.Node):
             return False
         given = [one for one in node.all_input_nodes if self._values(op, node, one) == (value,)]
-        both = [_recorded(one) for one in (node, *given[:1])]
+        both = [recorded_of(one) for one in (node, *given[:1])]
         tensors = [one for one in both if isinstance(one, torch.Tensor) and has_storage(one)]
         return len(tensors) == 2 and same_layout(*tensors)
 
@@ -186,7 +185,7 @@ class Trials:
         node = op.node
         if not self.at_any_size:
             return True
-        leaves = leaves_of(_recorded(node)) if isinstance(node, fx.Node) else []
+        leaves = leaves_of(recorded_of(node)) if isinstance(node, fx.Node) else []
         leaf = leaves[op.results.index(value)] if len(leaves) == len(op.results) else None
         return leaf is not None and has_storage(leaf) and always_contiguous(leaf)
 
@@ -275,10 +274,6 @@ class Trials:
         stride: Any = kind.stride
         dtype = getattr(torch, kind.dtype)
         return torch.empty_strided(shape, stride, dtype=dtype, device=kind.device)
-
-
-def _recorded(node: fx.Node) -> object:
-    return next((node.meta[key] for key in RECORDED if key in node.meta), None)
 
 
 def _is_plain(node: fx.Node) -> bool:
