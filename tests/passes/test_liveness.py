@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 from torch import Tensor, fx, nn
 
 import passes
 from passes import Program
+from passes.program import Entry
 from tests.passes.programs import exported, ids, traced, value
 
 X = torch.rand(4, 4)
@@ -203,3 +205,40 @@ def test_who_uses_a_value_and_what_is_live_at_exit() -> None:
     assert [op.name for op in liveness.users[mul]] == ["sum_1"]
     assert [liveness.is_live_at_exit(found) for found in (x, add, mul)] == [False, True, False]
     assert all(map(passes.liveness(program, "all").is_live_at_exit, (x, add, mul)))
+
+
+def test_what_a_loop_stacks_is_there_while_it_runs_used_or_not() -> None:
+    body, graph, root = fx.Graph(), fx.Graph(), nn.Module()
+    carry, row = body.placeholder("carry"), body.placeholder("row")
+    onward = body.call_function(torch.ops.aten.add.Tensor, (carry, row))
+    body.output([onward, body.call_function(torch.ops.aten.neg.default, (carry,))])
+    root.body = fx.GraphModule({}, body)
+    x, start = graph.placeholder("x"), graph.placeholder("start")
+    parts = (graph.get_attr("body"), [start], [x], ())
+    graph.call_function(torch.ops.higher_order.scan, parts)
+    graph.output(x)
+    program = passes.load(fx.GraphModule(root, graph), X, X[0])
+    op = next(op for op in program.ops if op.regions)
+    _, stacked = op.results
+    assert passes.liveness(program).span(stacked) == (op.first_index, op.index)
+
+
+def test_an_input_that_is_given_away_is_not_live_at_exit() -> None:
+    """The caller does not look at what is written into it."""
+    program = traced(lambda x: x.add_(1).sum(), X)
+    (entry,) = program.entry.values
+    given = evolve(program, entry=Entry((evolve(entry, donated=True),), program.entry.sharing))
+    found = [passes.liveness(p).is_live_at_exit(entry.value) for p in (program, given)]
+    assert found == [True, False]
+
+
+@pytest.mark.parametrize("ask", ["before", "after", "around", "classes"])
+def test_an_op_of_another_program_is_refused(ask: str) -> None:
+    one, other = traced(lambda x: x + 1, X), traced(lambda x: x + 1, X)
+    with pytest.raises(KeyError, match="not an op of"):
+        getattr(passes.liveness(one), ask)(other.op("add"))
+
+
+def test_liveness_says_what_it_is_of() -> None:
+    program = traced(_chain, X)
+    assert repr(passes.liveness(program, "all")) == "<Liveness of _chain, live at exit: all>"
