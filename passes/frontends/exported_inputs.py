@@ -28,6 +28,8 @@ from passes.frontends.dimensions import (
     user_inputs,
     values_of,
 )
+from passes.frontends.reach import tensors_inside
+from passes.frontends.unsupported import check_tensors
 
 AS_BEFORE = "Give inputs that it was captured for, or export the model again for these"
 
@@ -57,6 +59,7 @@ def flat_inputs(
 def check_inputs(exported: ExportedProgram, given: Sequence[object]) -> None:
     """Raise `CaptureError` for flat inputs that the program was not captured for."""
     for (node, spec), real in zip(user_inputs(exported), given, strict=True):
+        check_tensors(tensors_inside(node.name, real))
         recorded = node.meta.get("val")
         if isinstance(spec.arg, ConstantArgument):
             _check_constant(node.name, real, spec.arg.value)
