@@ -79,7 +79,8 @@ def load(
     says which), a `torch.fx.GraphModule`, a `torch.export.ExportedProgram`, or the path
     of a `.pt2` file.  torch's reader of files may unpickle, which can run code from the
     file, so a path needs `trust=True`.  Inputs may be left out where the source has
-    recorded its own.  Nothing is computed: example tensors may be on the meta device, and
+    recorded its own; an ExportedProgram takes those that it was captured for, as its own
+    module does.  Nothing is computed: example tensors may be on the meta device, and
     the model is not changed.
 
     `effects` is how to know what each op does.  `"observed"`: each is executed once on fake
@@ -123,8 +124,8 @@ def load_training_step(
     """The Program of one training step: forward, loss, backward, optimizer update.
 
     `loss` is called with the model's output and the targets: the last inputs, as many as
-    it needs, unless `targets` are given.  Where it is None the model's output is the loss,
-    or has it as `.loss`.  `optimizer` is a `torch.optim.Optimizer` over the model's
+    it needs, unless `targets` are given, a tuple or list.  Where it is None the model's output
+    is the loss, or has it as `.loss`.  `optimizer` is a `torch.optim.Optimizer` over the model's
     parameters, its class, a function of parameters that makes one, or None for no update.
     `zero_grad` is what the loop does with gradients before each step: `"set_to_none"`,
     `"to_zero"`, or `"never"`, so that they accumulate.  `step` is which one: in the
@@ -132,8 +133,9 @@ def load_training_step(
     the model.
 
     `dynamic` names sizes of inputs that are not fixed, for `symbolic_memory`, by the model's
-    arguments and "target": `{"x": {0: "batch"}, "target": {0: "batch"}}`.  A name may be a
-    `torch.export.Dim`, which has a range.  The program itself is at the sizes given.
+    arguments and "target": `{"x": {0: "batch"}, "target": {0: "batch"}}`.  A name is a word, or a
+    `torch.export.Dim`, which has a range; sizes of one name are equal.  The program itself is at
+    the sizes given.
 
     Nothing is computed, and neither the model nor the optimizer is changed.  The graph
     takes and returns what `entry` and `kept` say, the loss first, and runs on real tensors.

@@ -86,6 +86,8 @@ def needs_inputs(module: nn.Module) -> bool:
 
 def cannot_capture(name: str, refused: Exception, untraceable: Exception) -> CaptureError:
     """The error for a module that can be neither exported nor traced."""
+    if isinstance(untraceable, CaptureError) and isinstance(untraceable.__cause__, Exception):
+        untraceable = untraceable.__cause__  # of a node that fails: the program around it is long
     return CaptureError(
         f"{name} cannot be captured.\n"
         f"  torch.export: {type(refused).__name__}: {first_line(refused)}\n"
@@ -96,8 +98,9 @@ def cannot_capture(name: str, refused: Exception, untraceable: Exception) -> Cap
 
 
 _ADVICE = (
-    "Python that branches on tensor data, or state of its own, has to go: see torch.cond and "
-    "torch.export's errors; or load a part of the model that can be"
+    "Does it run with these inputs? If it does, Python that branches on tensor data, or state of "
+    "its own, has to go: see torch.cond and torch.export's errors; or load a part of the model "
+    "that can be"
 )
 
 
@@ -144,7 +147,7 @@ def user_place(error: BaseException) -> str:
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_NOT_THE_USERS)
+        if frame.line and not frame.filename.startswith(_NOT_THE_USERS)
     ]
     return f"    at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}\n" if own else ""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import zip_longest
 
 import torch
 from attrs import define, evolve, field
@@ -342,17 +343,34 @@ class DeclaredWalk(Walk):
 
 
 def check_as_recorded(node: fx.Node, given: object) -> None:
-    """Raise if an input has other sizes or strides than the one of the capture: what was recorded
-    of every later value would be wrong."""
-    for one, other in zip(tensors_in(given), tensors_in(recorded_of(node)), strict=False):
+    """Raise if an input is of another type than the one of the capture: what was recorded of
+    every later value would be wrong."""
+    recorded = recorded_of(node, MISSING)
+    if recorded is MISSING:
+        return
+    for one, other in zip_longest(tensors_in(given), tensors_in(recorded)):
+        if one is None or other is None:
+            raise _not_as_recorded(node, str(one), str(other))
         if not has_storage(one) or not has_storage(other):
             continue
         found, wanted = type_of(one), type_of(other)
         steps = zip(found.shape, found.stride, wanted.stride, strict=True)
-        if found.shape != wanted.shape or any(n and n > 1 and a != b for n, a, b in steps):
-            raise CaptureError(
-                f"input {node.name} is {found} with strides {found.stride}, and the capture "
-                f"recorded {wanted} with strides {wanted.stride}. What it recorded of later "
-                "values holds for those alone: load with effects='observed', or capture the "
-                "program again with inputs like these"
-            )
+        apart = found.device != wanted.device and not (one.is_meta or other.is_meta)
+        if (
+            (found.shape, found.dtype) != (wanted.shape, wanted.dtype)
+            or apart
+            or any(n and n > 1 and a != b for n, a, b in steps)
+        ):
+            raise _not_as_recorded(node, _shown(found), _shown(wanted))
+
+
+def _not_as_recorded(node: fx.Node, found: str, wanted: str) -> CaptureError:
+    return CaptureError(
+        f"input {node.name} is {found}, and the capture recorded {wanted}. What it recorded of "
+        "later values holds for that alone: load with effects='observed', or capture the program "
+        "again with inputs like these"
+    )
+
+
+def _shown(found: TensorType) -> str:
+    return f"{found} with strides {found.stride}"

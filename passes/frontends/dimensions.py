@@ -104,11 +104,13 @@ def fixed_int(size: object) -> int | None:
 
 
 def sizes_in(label: str, recorded: object, real: object) -> Iterator[Sized]:
-    """The sizes of one input that were recorded as symbols, or the number that it is."""
+    """The sizes of one input that were recorded as symbols, or the number that it is; none of a
+    tensor with another number of dimensions, which a bare graph may be given."""
     # Any: an input of any kind.
     found: list[tuple[str, object, Any]] = [(label, recorded, real)]
     if isinstance(recorded, torch.Tensor) and isinstance(real, torch.Tensor):
-        pairs = enumerate(zip(recorded.shape, real.shape, strict=True))
+        same = recorded.dim() == real.dim()
+        pairs = enumerate(zip(recorded.shape, real.shape, strict=True) if same else ())
         found = [(f"{label}.shape[{number}]", size, known) for number, (size, known) in pairs]
     for place, size, known in found:
         example = known_int(known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy
@@ -92,9 +92,9 @@ def dynamic_inputs(
     """
     sizes: dict[str, int] = {}
     places: dict[str, list[str]] = {}
-    ranges: dict[str, tuple[int, int | None]] = {}
+    ranges: dict[str, tuple[int, int]] = {}
     inputs: dict[int, DynamicInput] = {}  # by identity: ids may be the labels too
-    for label, dimensions in asked.items():
+    for label, dimensions in _checked(asked):
         real = given.get(label)
         if real is None:
             raise CaptureError(
@@ -105,12 +105,14 @@ def dynamic_inputs(
                 f"input {label} is not contiguous, and how it is laid out at other sizes is not "
                 f"known: give {label}.contiguous()"
             )
-        names = {}
+        names: dict[int, str] = {}
         for place, dim in dimensions.items():
             if not -real.dim() <= place < real.dim():
                 raise CaptureError(f"input {label} of shape {tuple(real.shape)} has no dim {place}")
             place %= real.dim()
-            name = names[place] = dim if isinstance(dim, str) else dim.__name__
+            name, least, most = _named_range(label, place, dim)
+            if names.setdefault(place, name) != name:
+                raise CaptureError(f"{label}.shape[{place}] is named twice: {names[place]}, {name}")
             size = real.shape[place]
             if sizes.setdefault(name, size) != size:
                 raise CaptureError(
@@ -118,26 +120,70 @@ def dynamic_inputs(
                     f"too, is {sizes[name]}"
                 )
             places.setdefault(name, []).append(f"{label}.shape[{place}]")
-            high = getattr(dim, "max", FARTHEST)
-            low, end = max(1, getattr(dim, "min", 1)), int(high) if high < FARTHEST else None
-            if size < low or (end is not None and size > end):
+            low, high = ranges.get(name, (1, FARTHEST))
+            ranges[name] = low, high = max(low, least), min(high, most)
+            if not low <= size <= high:
                 raise CaptureError(
                     f"{label}.shape[{place}] is {size}, and {name!r} is from {low} to "
-                    f"{end or 'any size'}: give inputs of a size in that range"
+                    f"{high if high < FARTHEST else 'any size'}: give inputs of such a size"
                 )
-            ranges.setdefault(name, (low, end))
         if inputs.setdefault(id(real), DynamicInput(real, names)).names != names:
             raise CaptureError(
                 f"input {label} is the same tensor as another one, and dynamic= does not say the "
                 "same of both: name the same dimensions, or give a clone"
             )
-    found = [
-        Dimension(Symbol(name, tuple(places[name]), *ranges[name], size), sympy.Symbol(name))
-        for name, size in sizes.items()
-    ]
+    found = []
+    for name, size in sizes.items():
+        low, high = ranges[name]
+        end = high if high < FARTHEST else None
+        symbol = Symbol(name, tuple(places[name]), low, end, size)
+        found.append(Dimension(symbol, sympy.Symbol(name)))
     each = list(inputs.values())
     _refuse_shared(each, list({id(tensor): tensor for tensor in given.values()}.values()))
     return found, each
+
+
+def _checked(asked: Asked) -> Iterator[tuple[str, Mapping[int, object]]]:
+    """What is asked for, by input."""
+    if not isinstance(asked, Mapping):
+        raise CaptureError(f"dynamic={asked!r:.60}: {_WANTED}")
+    for label, dimensions in asked.items():
+        if not isinstance(dimensions, Mapping):
+            raise CaptureError(f"dynamic={{{label!r}: {dimensions!r:.60}}}: {_WANTED}")
+        for place in dimensions:
+            if not isinstance(place, int):
+                raise CaptureError(
+                    f"dynamic={{{label!r}: {{{place!r}: ...}}}}: the number of a dimension is an "
+                    f"int. {_WANTED}"
+                )
+        yield label, dimensions
+
+
+_WANTED = (
+    "name sizes by input and number of the dimension, as in {'x': {0: 'batch'}, 'target': {0: "
+    "'batch'}}"
+)
+
+
+def _named_range(label: str, place: int, dim: object) -> tuple[str, int, int]:
+    """The name of a size, its least and its greatest."""
+    where = f"dynamic={{{label!r}: {{{place}: {dim!r:.60}}}}}"
+    # Any: see `Asked`.
+    made: Any = dim
+    name: object = made.__name__ if isinstance(made, torch.export.Dim) else made
+    if not isinstance(name, str):
+        raise CaptureError(
+            f"{where}: a size has a name, such as 'batch', or is a torch.export.Dim, which has a "
+            "range too. Sizes of one name are equal"
+        )
+    if not name.isidentifier():
+        raise CaptureError(
+            f"{where}: {name!r} is no name. Give a word; a size that follows from another one "
+            "cannot be asked for"
+        )
+    if name is made:
+        return name, 1, FARTHEST
+    return name, max(1, int(made.min)), int(min(made.max, FARTHEST))
 
 
 def _refuse_shared(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]) -> None:

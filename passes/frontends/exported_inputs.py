@@ -8,12 +8,13 @@ refuses others when it runs; so does this.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch.export import ExportedProgram
 from torch.export._tree_utils import reorder_kwargs
 from torch.export.graph_signature import ConstantArgument
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._pytree import tree_flatten
 
 from passes.errors import CaptureError
@@ -28,6 +29,7 @@ from passes.frontends.dimensions import (
     user_inputs,
     values_of,
 )
+from passes.frontends.fakes import known_int
 from passes.frontends.reach import tensors_inside
 from passes.frontends.unsupported import check_tensors
 
@@ -127,16 +129,37 @@ def _wrong_sizes(exported: ExportedProgram, sizes: Sequence[Sized]) -> Iterator[
             yield f"{place} is {size}, and the program was captured for {wanted}"
 
 
-def guards_unmet(sizes: Sequence[Sized]) -> Iterator[str]:
-    """What a capture found true of its sizes, where a branch asked, and is not of these.
+def guard_notes(exported: ExportedProgram, given: Sequence[object] | None) -> Iterator[str]:
+    """Notes about what a capture found true of its sizes, where a branch asked, and is not true of
+    these.  The graph is that of the branch taken then.
 
-    The graph is that of the branch taken then.  A program that was read from a file does not
-    have them.
+    A program read from a file has this only as Python code, which is not run.
     """
+    sizes = sizes_of(exported, given)
+    unmet = list(_guards_unmet(sizes))
+    if unmet:
+        yield (
+            "the exported module refuses these inputs, for which the model may take another "
+            f"branch than the one captured: it was captured for {', '.join(unmet)}"
+        )
+    others = any(sized.size != known_int(sized.recorded) for sized in sizes)
+    unread = [] if any(env.guards for env in _envs(sizes)) else exported._guards_code
+    if others and unread:
+        yield (
+            "the model may take another branch at these sizes than the one captured: for a program "
+            f"read from a file it is not checked whether {', '.join(unread)}"
+        )
+
+
+def _guards_unmet(sizes: Sequence[Sized]) -> Iterator[str]:
     values, names = values_of(sizes), names_of(sizes)
-    envs = {id(env): env for env in (sized.recorded.node.shape_env for sized in sizes)}
-    for env in envs.values():
+    for env in _envs(sizes):
         for guard in env.guards:
             asked = env.replace(guard.expr)
             if asked.free_symbols <= values.keys() and not at(asked, values):
                 yield told(asked, names)
+
+
+def _envs(sizes: Sequence[Sized]) -> Iterable[ShapeEnv]:
+    envs = [sized.recorded.node.shape_env for sized in sizes]
+    return {id(env): env for env in envs}.values()

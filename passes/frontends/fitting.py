@@ -25,7 +25,8 @@ from passes.frontends.casting import CastWorld, dtype_named
 from passes.frontends.dynamic_inputs import Asked
 from passes.frontends.forward import load_forward
 from passes.frontends.load import load
-from passes.frontends.training import Loss, ZeroGrad, load_training_step
+from passes.frontends.losses import Loss, check_targets
+from passes.frontends.training import ZeroGrad, load_training_step
 from passes.program import Program
 
 CPU = torch.device("cpu")
@@ -69,6 +70,8 @@ def program_to_fit(
     step.  See `passes.fits`."""
     training = None
     if train or loss is not None or optimizer is not None:
+        if targets is not None:
+            check_targets(targets)
         training = Training(loss, optimizer_named(optimizer), targets, zero_grad)
     call = call_of(source, inputs)
     if not isinstance(call.model, nn.Module):
@@ -227,7 +230,7 @@ def _forward(call: Call, dynamic: Asked | None, can_export: bool) -> Program:
             program = load(model, args, kwargs, trust=False)
         except CaptureError:
             raise refused from None
-        note = f"not recorded as it runs, since {first_line(refused)}"
+        note = f"not recorded as it runs, since {first_line(refused).rstrip(':')}"
         return evolve(program, notes=(note, *program.notes))
 
 

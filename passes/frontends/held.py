@@ -93,15 +93,20 @@ def of_caller(
     targets: Sequence[object],
     fake_of: Callable[[torch.Tensor], torch.Tensor],
 ) -> Iterator[tuple[Role, str, torch.Tensor]]:
-    """The same of inputs, by the names of the model's arguments, and of targets."""
+    """The same of inputs, by the names of the model's arguments, and of targets, as "target" or
+    "targets"; where the model has an argument of that name, as "loss.target"."""
     try:
         bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
     except TypeError as error:
         raise CaptureError(
             f"{type(model).__name__} cannot be called with these inputs: {error}"
         ) from error
-    goals = {"target": targets[0]} if len(targets) == 1 else {"targets": list(targets)}
-    for path, leaf in tree_flatten_with_path({**bound, **goals})[0]:
+    named = dict(bound)
+    if targets:
+        goal = "target" if len(targets) == 1 else "targets"
+        goal = f"loss.{goal}" if goal in bound else goal
+        named[goal] = targets[0] if len(targets) == 1 else list(targets)
+    for path, leaf in tree_flatten_with_path(named)[0]:
         for name, tensor in tensors_inside(_joined(path), leaf):
             yield Role.INPUT, name, fake_of(tensor)
 

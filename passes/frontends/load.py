@@ -33,7 +33,7 @@ from passes.frontends.dimensions import sizes_in, sizes_of, taken_at
 from passes.frontends.dynamic import dynamic_of
 from passes.frontends.dynamo import is_python_number, told_by_dynamo
 from passes.frontends.env import MISSING
-from passes.frontends.exported_inputs import check_inputs, flat_inputs, guards_unmet
+from passes.frontends.exported_inputs import check_inputs, flat_inputs, guard_notes
 from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
 from passes.frontends.nodes import recorded_of
@@ -154,24 +154,16 @@ def _from_exported(
             target = str(spec.target)
             real = exported.state_dict.get(target, exported.constants.get(target))
         elif spec.kind is InputKind.USER_INPUT:
-            recorded_value = node.meta.get("val")
-            real = next(examples) if given is not None else recorded_value
-            check_tensors(tensors_inside(node.name, real))
+            real = next(examples) if given is not None else node.meta.get("val")
         elif spec.kind is InputKind.TOKEN:
             real = None
         else:
             real = exported.constants.get(str(spec.target))
         label = node.name if spec.kind is InputKind.USER_INPUT else str(spec.target or node.name)
         inputs.append((_ROLES[spec.kind], label, world.input(real, node.meta.get("val"))))
-    sizes = sizes_of(exported, given)
     source = "the example inputs" if given is not None else "the sizes it was exported with"
-    notes += taken_at(source, sizes)
-    unmet = list(guards_unmet(sizes))
-    if unmet:
-        notes.append(
-            "the exported module refuses these inputs, for which the model may take another "
-            f"branch than the one captured: it was captured for {', '.join(unmet)}"
-        )
+    notes += taken_at(source, sizes_of(exported, given))
+    notes += guard_notes(exported, given)
 
     def again(world: Callable[[torch.device | None], World], walk: Callable[..., Walk]) -> Program:
         return _from_exported(exported, args, kwargs, capture, name, Way(world, walk))

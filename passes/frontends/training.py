@@ -11,7 +11,6 @@ first is asked for: where the optimizer has no state yet, an update goes before,
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -35,6 +34,7 @@ from passes.frontends.fakes import World
 from passes.frontends.fx import Walk
 from passes.frontends.held import Held, Sources
 from passes.frontends.load import FROM_EXAMPLES
+from passes.frontends.losses import Loss, check_targets, minimised, split_off_targets
 from passes.frontends.optimizers import as_for_real_tensors, check_update
 from passes.frontends.reach import module_tensors
 from passes.frontends.recorder import Recorder
@@ -45,7 +45,6 @@ from passes.symbolic.dynamic import Dynamic
 
 ZeroGrad = Literal["set_to_none", "to_zero", "never"]
 WhichStep = Literal["first", "later"]
-Loss = Callable[..., object] | None
 OptimizerLike = Optimizer | Callable[..., Optimizer] | None
 
 
@@ -71,7 +70,7 @@ class Step:
         self.zero()
         recorder.phase = "forward"
         self.outputs = self.model(*self.args, **self.kwargs)
-        self.result, self.minimised = _scalar(self.loss, self.outputs, self.targets)
+        self.result, self.minimised = minimised(self.loss, self.outputs, self.targets)
         recorder.phase = "backward"
         self.result.backward()  # type: ignore[no-untyped-call]  # torch's own
 
@@ -114,8 +113,16 @@ def load_training_step(
         raise CaptureError(f"zero_grad is 'set_to_none', 'to_zero' or 'never', not {zero_grad!r}")
     if which not in ("first", "later"):
         raise CaptureError(f"step is 'first' or 'later', not {which!r}")
+    told = ""
     if targets is None:
-        inputs, targets = _split(loss, inputs)
+        count = len(inputs)
+        inputs, targets = split_off_targets(loss, inputs)
+        if targets:
+            told = (
+                f". Of the {count} given by position the loss took the last {len(targets)} as its "
+                "targets: give the model's own too, or say which are targets: targets=(y,)"
+            )
+    check_targets(targets)
     wanted = Wanted(model, loss, optimizer, inputs, keywords, targets, zero_grad, which)
     roots = wanted.roots.values()
     tensors = [tensor for root in roots for tensor in module_tensors(root).values()]
@@ -123,7 +130,10 @@ def load_training_step(
         check_hooks(prefix, root)
         check_tensors((prefix + name, tensor) for name, tensor in module_tensors(root).items())
     device = device or device_for((inputs, keywords, targets), tensors)
-    found = held.of_caller(model, inputs, keywords, targets, held.itself)
+    try:
+        found = list(held.of_caller(model, inputs, keywords, targets, held.itself))
+    except CaptureError as error:
+        raise CaptureError(f"{error}{told}") from error
     given = {name: real for _, name, real in found}
     check_tensors(given.items())
     check_gradients([*tensors, *given.values()])
@@ -238,52 +248,6 @@ def _captured(
             kind=walk,
             dynamic=dynamic,
         )
-
-
-def _split(loss: Loss, inputs: Sequence[object]) -> tuple[Sequence[object], Sequence[object]]:
-    """Inputs of the model, and targets: as many of the last as the loss needs after the
-    model's output."""
-    if loss is None:
-        return inputs, ()
-    advice = "say which inputs the loss takes besides the model's output: targets=(y,)"
-    try:
-        signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
-    except (TypeError, ValueError) as error:
-        raise CaptureError(f"the loss does not tell its parameters; {advice}") from error
-    wanted = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = signature.parameters.values()
-    count = sum(p.kind in wanted and p.default is inspect.Parameter.empty for p in parameters) - 1
-    if count < 0 and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
-        raise CaptureError("the loss should take the model's output")
-    if count > len(inputs):
-        raise CaptureError(
-            f"the loss takes {count} inputs besides the model's output, and {len(inputs)} were "
-            f"given; {advice}"
-        )
-    place = len(inputs) - max(count, 0)
-    return inputs[:place], inputs[place:]
-
-
-def _scalar(loss: Loss, outputs: object, targets: Sequence[object]) -> tuple[torch.Tensor, str]:
-    """The number to minimise, and what it is."""
-    found: object
-    if loss is not None:
-        found, whose = loss(outputs, *targets), "the loss"
-    elif isinstance(outputs, Mapping):
-        found, whose = outputs.get("loss"), "the model's output 'loss'"
-    elif hasattr(outputs, "loss"):
-        found, whose = outputs.loss, "the model's output .loss"
-    else:
-        found, whose = outputs, "the model's output"
-    if not isinstance(found, torch.Tensor) or found.numel() != 1:
-        shown = f"of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else found
-        raise CaptureError(
-            f"{whose} should be a tensor with one element, and is {shown!s:.60}. Give a loss: a "
-            "function of the model's output and the targets"
-        )
-    if not found.requires_grad:
-        raise CaptureError(f"{whose} does not depend on a parameter that requires a gradient")
-    return found, whose
 
 
 def _prepare(

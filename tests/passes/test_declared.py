@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import passes
 from passes import CaptureError, Program
@@ -35,6 +37,11 @@ def _declared(function: Any, *inputs: Tensor, **options: Any) -> Program:
     with torch.no_grad():
         exported = torch.export.export(_Calls(function), inputs, strict=False, **options)
     return passes.load(exported, effects="declared")
+
+
+def fake_on(device: str) -> Tensor:
+    with FakeTensorMode():
+        return torch.empty(4, 6, device=device)
 
 
 def _result(program: Program) -> Any:
@@ -235,6 +242,17 @@ class TestPrograms:
     def test_another_storage_is_refused_by_name(self) -> None:
         with pytest.raises(CaptureError, match=r"set_.*effects='observed'"):
             _declared(lambda x, y: x.set_(y), X.clone(), X + 1)
+
+    @pytest.mark.parametrize(
+        "other", [X.double(), X.t().contiguous().t(), X[:2], X[0], fake_on("cuda"), None]
+    )
+    def test_inputs_of_another_type_than_recorded_are_refused(self, other: Any) -> None:
+        """What was recorded of later values would be too small, or on another device."""
+        graph = make_fx(lambda x: x.exp() * 2)(X)
+        for fits in (X, X + 1, X.to("meta"), nn.Parameter(X)):
+            assert passes.memory(passes.load(graph, fits, effects="declared")).peak_bytes == 192
+        with pytest.raises(CaptureError, match=r"x_1 is .* recorded .*4, 6"):
+            passes.load(graph, other, effects="declared")
 
     def test_there_are_two_ways(self) -> None:
         with pytest.raises(CaptureError, match="'guessed': it is one of 'observed', 'declared'"):

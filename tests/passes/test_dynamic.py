@@ -102,6 +102,13 @@ def test_the_sizes_taken_are_noted_by_every_capture(
     assert ".shape[0] = 4" in note
 
 
+def test_a_bare_graph_may_be_given_other_dimensions() -> None:
+    graph = make_fx(lambda x: x * 2, tracing_mode="symbolic")(X)
+    program = passes.load(graph, torch.ones(3))
+    assert passes.memory(program).peak_bytes == 3 * 4
+    assert not program.notes
+
+
 def test_the_sizes_of_a_training_step_are_noted() -> None:
     """Where some are dynamic, and not where none is."""
     model = nn.Linear(4, 1)

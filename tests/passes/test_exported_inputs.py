@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -158,3 +159,12 @@ def test_another_branch_of_two_sizes_is_noted() -> None:
     (_, note) = passes.load(program, v(9), v(5)).notes
     assert "refuses these inputs" in note
     assert note.endswith("it was captured for x.shape[0] < y.shape[0]")
+
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    read = torch.export.load(file)
+    assert not any("branch" in note for note in passes.load(read).notes)
+    assert not any("branch" in note for note in passes.load(read, v(4), v(8)).notes)
+    (_, note) = passes.load(read, v(9), v(5)).notes
+    assert "it is not checked whether" in note

@@ -231,3 +231,13 @@ def test_tracing_records_an_augmented_assignment_as_the_write_it_is() -> None:
     assert program.capture == "symbolic_trace"
     (written,) = {s for op in program.walk() for s in passes.aliases(program).written_by(op)}
     assert written.id == "mul"
+
+
+def test_inputs_that_no_capture_takes_are_told_as_such() -> None:
+    """What fails is told of both ways, and the first question is whether it runs at all."""
+    with pytest.raises(CaptureError) as caught:
+        passes.load(nn.Linear(4, 4), torch.rand(8, 5))
+    text = str(caught.value)
+    assert text.count("must have same reduction dim") == 2
+    assert "Does it run with these inputs?" in text
+    assert not any(line.endswith(":") for line in text.splitlines())
