@@ -23,8 +23,8 @@ from passes.caching import Block, CachingAllocator, rounded
 from passes.errors import BudgetError
 from passes.liveness import Liveness, Span
 from passes.memory import Memory
-from passes.printing import size
-from passes.program import Program
+from passes.printing import listed, size
+from passes.program import Program, check_program
 from passes.storages import ANY, Storage
 
 
@@ -46,6 +46,7 @@ class CudaMemory:
     @classmethod
     def of(cls, program: Program) -> CudaMemory:
         """Run the model once.  Raises `BudgetError` for a storage that nothing bounds."""
+        check_program(program)
         return program.once(cls, lambda: cls._simulate(program))
 
     @classmethod
@@ -113,6 +114,6 @@ class CudaMemory:
             f"  {size(self.max_reserved):>10}  reserved",
         ]
         if self.bounded:
-            names = ", ".join(storage.name for storage in self.bounded[:5])
+            names = listed([storage.name for storage in self.bounded])
             lines.append(f"  {len(self.bounded)} storages count as the most they can be: {names}")
         return "\n".join(lines)

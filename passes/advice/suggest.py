@@ -35,7 +35,7 @@ from passes.advice.words import told
 from passes.budget import parse_budget
 from passes.memory import Memory
 from passes.printing import listed
-from passes.program import Op, Origin, Program
+from passes.program import Op, Origin, Program, check_program
 
 if TYPE_CHECKING:
     from passes.frontends.trials import Trials
@@ -148,6 +148,7 @@ def advise(program: Program, *, budget: int | str | None = None) -> Advice:
     values to recompute stop as soon as the peak is within it; without one it goes as low as
     it finds.
     """
+    check_program(program)
     return _Search(program, None if budget is None else parse_budget(budget)).advice()
 
 
