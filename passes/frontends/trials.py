@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from passes.frontends.capture import unlogged
-from passes.frontends.declaring import RECORDED
 from passes.frontends.env import leaves_of
 from passes.frontends.fakes import has_storage, known_int, storage_of, type_of
 from passes.frontends.nodes import target_name
@@ -278,7 +277,7 @@ class Trials:
 
 
 def _recorded(node: fx.Node) -> object:
-    return next((node.meta[key] for key in RECORDED if key in node.meta), None)
+    return node.meta.get("val", node.meta.get("example_value"))
 
 
 def _is_plain(node: fx.Node) -> bool:
