@@ -85,7 +85,8 @@ class Suggestion:
         parameters and buffers with the old one, takes the same inputs and gives the same
         results, bit by bit: at every size of the dynamic dimensions that the source has on
         record, and otherwise at the sizes that the program was loaded with, as a note of the
-        advice says."""
+        advice says.  It has the dynamic dimensions of an exported program, and none of a
+        training step."""
         return self._draft.rewritten
 
     def __str__(self) -> str:

@@ -640,6 +640,47 @@ class TestOtherSizes:
 
         assert Kind.IN_PLACE in held(products, [(64, 64), (1, 64), (2, 3)], ROWS_AND_COLUMNS)
 
+    def test_of_graphs_that_no_exporter_made(self) -> None:
+        def flat(x: Tensor) -> Tensor:
+            z = x.transpose(0, 1).reshape(-1).exp()
+            return (z * 2).sum() + x.sum()
+
+        graph = make_fx(flat, tracing_mode="symbolic")(X)
+        program = passes.load(graph, X)
+        assert program.dynamic is None
+        for found in passes.advise(program).suggestions:
+            changed = found.apply().graph
+            assert isinstance(changed, fx.GraphModule)
+            for shape in (64, 64), (1, 64), (64, 1):
+                x = torch.rand(shape)
+                before = x.clone()
+                assert_same(changed(x), flat(before.clone()))
+                assert torch.equal(x, before) or found.donated
+
+    def test_a_changed_program_has_the_dynamic_dimensions(self) -> None:
+        def products(x: Tensor) -> Tensor:
+            return torch.relu(x @ x.t()).sum(0)
+
+        program = dynamic(products, X, ROWS_AND_COLUMNS)
+        before = passes.symbolic_memory(program)
+        (found,) = [s for s in passes.advise(program).suggestions if s.kind is Kind.IN_PLACE]
+        changed = found.apply()
+        after = passes.symbolic_memory(changed)
+        for rows in (2, 5, 100):
+            sizes = {"rows": rows, "columns": 3}
+            again = passes.load(changed.graph, torch.rand(rows, 3))
+            assert after.at(**sizes).nbytes == passes.memory(again).peak_bytes
+            assert after.at(**sizes).nbytes < before.at(**sizes).nbytes
+
+    def test_a_changed_training_step_has_none(self) -> None:
+        step = passes.load_training_step(
+            nn.Linear(4, 4), lambda y: y.sum(), None, SMALL, dynamic={"input": {0: "b"}}
+        )
+        found = passes.advise(step).suggestions[0]
+        assert step.dynamic is not None
+        with pytest.raises(passes.ProgramError, match="is a training step of fixed sizes"):
+            passes.symbolic_memory(found.apply())
+
     def test_of_fixed_sizes_the_note_says_so(self) -> None:
         note = "the changed programs are for inputs of the sizes that the program was loaded with"
         assert note in passes.advise(exported(lambda x: torch.relu(x @ x), X)).notes
