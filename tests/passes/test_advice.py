@@ -657,6 +657,29 @@ class TestOtherSizes:
                 assert_same(changed(x), flat(before.clone()))
                 assert torch.equal(x, before) or found.donated
 
+    @pytest.mark.parametrize("hidden", ["function", "module"])
+    def test_not_of_what_a_call_hides(self, hidden: str) -> None:
+        graph = make_fx(lambda x: x.exp(), tracing_mode="symbolic")(X)
+        (x,) = graph.graph.find_nodes(op="placeholder")
+        (exp,) = [node for node in graph.graph.nodes if node.op == "call_function"]
+        graph.add_submodule("flatten", nn.Flatten(0))
+        with graph.graph.inserting_before(exp):
+            if hidden == "module":
+                made = graph.graph.call_module("flatten", (x,))
+            else:
+                made = graph.graph.call_function(_columns_first, (x,))
+            made.meta["val"] = x.meta["val"].flatten()
+            exp.args = (made,)
+        with graph.graph.inserting_after(exp):
+            total = graph.graph.call_function(torch.sum, (exp,))
+        (output,) = graph.graph.find_nodes(op="output")
+        output.args = ((total, x),)
+        graph.recompile()
+        program = passes.load(graph, X)
+        assert program.sized == (made.name,)
+        for found in passes.advise(program).suggestions:
+            assert exp.name not in found.ops
+
     def test_a_changed_program_has_the_dynamic_dimensions(self) -> None:
         def products(x: Tensor) -> Tensor:
             return torch.relu(x @ x.t()).sum(0)
@@ -687,6 +710,10 @@ class TestOtherSizes:
         assert note in passes.advise(exported(lambda x: torch.relu(x @ x), X)).notes
         assert note not in passes.advise(dynamic(lambda x: x.exp() + 1, X, ROWS_AND_COLUMNS)).notes
         assert note not in passes.advise(exported(lambda: torch.ones(2))).notes
+
+
+def _columns_first(x: Tensor) -> Tensor:
+    return x.t().reshape(-1)
 
 
 ROWS_AND_COLUMNS = {0: "rows", 1: "columns"}
