@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from passes.advice.suggest import Advice, Suggestion, advise
+from passes.advice.suggest import Advice, Kind, Suggestion, advise
 from passes.alias import Aliases
-from passes.breakdown import Breakdown, Category
+from passes.breakdown import Breakdown, Category, Holding
 from passes.budget import parse_budget
 from passes.cuda import CudaMemory
 from passes.errors import BudgetError, CaptureError, PlanError, ProgramError, TrustError
@@ -34,10 +34,22 @@ from passes.memory import Memory
 from passes.plan import Plan, Slot, plan
 from passes.planning.buffers import Buffer
 from passes.planning.solve import Layout, plan_buffers
-from passes.program import Effects, Op, Program, Region, Role, TensorType, Value
+from passes.program import (
+    Effects,
+    Op,
+    OpKind,
+    Origin,
+    Program,
+    Region,
+    Role,
+    TensorType,
+    Value,
+)
 from passes.run import run
 from passes.stages import GraphAnalyser, LiveStage, LiveVariable, LiveVariableVector
 from passes.storages import UNKNOWN, Storage, StorageClass
+from passes.symbolic.cases import PeakAt
+from passes.symbolic.largest import Largest
 from passes.symbolic.memory import SymbolicMemory
 
 if TYPE_CHECKING:
@@ -47,13 +59,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNKNOWN", "Advice", "Aliases", "Breakdown", "BudgetError", "Buffer", "CaptureError",
-    "Category", "CudaMemory", "Effects", "EffectsKnown", "Fit", "GraphAnalyser", "Layout",
-    "LiveAtExit", "LiveRange", "LiveStage", "LiveVariable", "LiveVariableVector", "Liveness",
-    "Memory", "Op", "Plan", "PlanError", "Program", "ProgramError", "Region", "Role", "Slot",
-    "Storage", "StorageClass", "Suggestion", "SymbolicMemory", "TensorType", "TrustError",
-    "Use", "Value", "WhyAlive", "advise", "aliases", "compile_backend", "cuda_memory", "fits",
-    "liveness", "load", "load_training_step", "memory", "plan", "plan_buffers", "run",
-    "symbolic_memory",
+    "Category", "CudaMemory", "Effects", "EffectsKnown", "Fit", "GraphAnalyser", "GraphModule",
+    "Holding", "Kind", "Largest", "Layout", "LiveAtExit", "LiveRange", "LiveStage", "LiveVariable",
+    "LiveVariableVector", "Liveness", "Memory", "Op", "OpKind", "Origin", "PeakAt", "Plan",
+    "PlanError", "Program", "ProgramError", "Region", "Role", "Slot", "Storage", "StorageClass",
+    "Suggestion", "SymbolicMemory", "TensorType", "Tracer", "TrustError", "Use", "Value",
+    "WhyAlive", "advise", "aliases", "compile_backend", "cuda_memory", "fits", "liveness", "load",
+    "load_training_step", "memory", "parse_budget", "plan", "plan_buffers", "run",
+    "shape_prop_pass", "symbolic_memory",
 ]  # fmt: skip
 
 EffectsKnown = Literal["observed", "declared"]
@@ -68,6 +81,7 @@ _NEED_TORCH = {
 
 def load(
     source: object,
+    /,
     *example_inputs: object,
     trust: bool = False,
     effects: EffectsKnown = "observed",
@@ -81,7 +95,7 @@ def load(
     file, so a path needs `trust=True`.  Inputs may be left out where the source has
     recorded its own; an ExportedProgram takes those that it was captured for, as its own
     module does.  Nothing is computed: example tensors may be on the meta device, and
-    the model is not changed.
+    the model is not changed.  Inputs called `trust` or `effects` are given by position.
 
     `effects` is how to know what each op does.  `"observed"`: each is executed once on fake
     tensors.  `"declared"`: from operators' schemas and the types that an exported graph has
@@ -114,6 +128,7 @@ def load_training_step(
     model: object,
     loss: object,
     optimizer: object,
+    /,
     *inputs: object,
     targets: Sequence[object] | None = None,
     zero_grad: Literal["set_to_none", "to_zero", "never"] = "set_to_none",
@@ -130,7 +145,7 @@ def load_training_step(
     `zero_grad` is what the loop does with gradients before each step: `"set_to_none"`,
     `"to_zero"`, or `"never"`, so that they accumulate.  `step` is which one: in the
     `"first"`, gradients and the optimizer's state do not exist before.  `keywords` go to
-    the model.
+    the model; what it calls as one of the options above is given by position.
 
     `dynamic` names sizes of inputs that are not fixed, for `symbolic_memory`, by the model's
     arguments and "target": `{"x": {0: "batch"}, "target": {0: "batch"}}`.  A name is a word, or a

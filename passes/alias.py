@@ -33,6 +33,7 @@ from passes.program import (
     ResultEffect,
     SameAs,
     Value,
+    check_program,
 )
 from passes.storages import (
     ANY,
@@ -136,6 +137,7 @@ class Aliases:
     @classmethod
     def of(cls, program: Program) -> Aliases:
         """Solve alias analysis over a program; once."""
+        check_program(program)
         return program.once(cls, lambda: cls._solve(program))
 
     @classmethod
@@ -160,9 +162,7 @@ class Aliases:
         return self.allocations.storages(self._numbers(value))
 
     def _numbers(self, value: Value) -> frozenset[int]:
-        values = self.program.values
-        if not value.index < len(values) or values[value.index] is not value:
-            raise KeyError(f"{value} is not a value of {self.program.name}")
+        self.program.check_value(value)
         return numbers(self.facts[value.index])
 
     def may_alias(self, a: Value, b: Value) -> bool:
@@ -230,8 +230,23 @@ class Aliases:
         return {**known, UNKNOWN: StorageClass(UNKNOWN, frozenset(), frozenset(anywhere))}
 
     def class_of(self, storage: Storage) -> StorageClass:
-        """The class of a storage."""
+        """The class of a storage.  Raises `KeyError` for a storage of another program,
+        `TypeError` for what is none."""
+        if not isinstance(storage, Storage):
+            raise TypeError(
+                f"{storage!r} is not a Storage, such as those of aliases.pointees(value)"
+            )
+        if storage not in self._class_of:
+            raise KeyError(f"{storage} is not a storage of {self.program.name}")
         return self._class_of[storage]
+
+    def check_class(self, found: object) -> None:
+        """Raise `KeyError` unless `found` is a class of this program, `TypeError` if it is no
+        class at all."""
+        if not isinstance(found, StorageClass):
+            how = "aliases.class_of(storage)" if isinstance(found, Storage) else "aliases.classes"
+            raise TypeError(f"{found!r} is not a StorageClass: take one of {how}")
+        self.class_of(found.storage)
 
     def storages(self, op: Op) -> tuple[frozenset[StorageClass], ...]:
         """Per tensor leaf of the op's result, in pytree order, the classes it may be in."""

@@ -122,9 +122,10 @@ class Breakdown:
         return tuple(sorted(found, key=lambda one: (-one.nbytes, one.name)))
 
     def category(self, storage: Storage | StorageClass) -> Category:
-        """What a storage is for."""
+        """What a storage is for.  Raises `KeyError` for one of another program."""
         if isinstance(storage, StorageClass):
             storage = storage.storage
+        self.liveness.aliases.class_of(storage)
         role = storage.role or self._returned.get(storage)
         if role is not None:
             return Category(role.value)

@@ -21,6 +21,11 @@ def parse_budget(budget: str | int) -> int:
         nbytes = budget
     else:
         found = _AMOUNT.fullmatch(budget) if isinstance(budget, str) else None
+        if isinstance(budget, str) and budget.strip().isdecimal():
+            raise BudgetError(
+                f"the budget {budget!r} has no unit: give '{budget.strip()} B' for bytes, or one "
+                "such as GiB or MB"
+            )
         if found is None:
             raise BudgetError(
                 f"the budget {budget!r} is no amount of memory: give a number with a unit, such as "

@@ -19,6 +19,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
@@ -47,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             output = "\n".join(lines)
     except ProgramError as error:
         print(f"dataflow: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:  # status 1 is an answer
+        traceback.print_exc()
+        told = f"{type(error).__name__}: {error}"
+        print(f"dataflow: {told}\nThis was not expected: please report it", file=sys.stderr)
         return 2
     try:
         print(output)
@@ -149,8 +155,13 @@ def _load(model: str, trust: bool, effects: EffectsKnown) -> Program:
     made = called(function_named(model, A_FACTORY), model)
     # Any: a module's functions are not known before it is imported.
     fitting: Any = import_module("passes.frontends.fitting")
+    frontend: Any = import_module("passes.frontends.load")
     call = fitting.as_call(made)
-    return passes.load(call.model, *call.args, trust=trust, effects=effects, **call.kwargs)
+    # By a dict, since inputs may have any names.
+    program: Program = frontend.load(
+        call.model, call.args, call.kwargs, trust=trust, effects=effects
+    )
+    return program
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from passes.caching import Block, CachingAllocator, rounded
 from passes.errors import BudgetError, ProgramError
 from passes.liveness import Liveness, Span
 from passes.memory import Memory
-from passes.printing import size
-from passes.program import Program
+from passes.printing import listed, size
+from passes.program import Program, check_program
 from passes.storages import ANY, Storage
 
 
@@ -50,6 +50,7 @@ class CudaMemory:
         """Run the model once for a device, by default the only one or the only one besides the
         CPU.  Raises `ProgramError` where that is none or several, `BudgetError` for a storage
         that nothing bounds."""
+        check_program(program)
         device = _device(program, device)
         return program.once((cls, device), lambda: cls._simulate(program, device))
 
@@ -121,7 +122,7 @@ class CudaMemory:
             f"  {size(self.max_reserved):>10}  reserved",
         ]
         if self.bounded:
-            names = ", ".join(storage.name for storage in self.bounded[:5])
+            names = listed([storage.name for storage in self.bounded])
             lines.append(f"  {len(self.bounded)} storages count as the most they can be: {names}")
         return "\n".join(lines)
 

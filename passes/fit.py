@@ -17,7 +17,7 @@ from passes.breakdown import Category, Holding
 from passes.budget import parse_budget
 from passes.errors import BudgetError
 from passes.memory import Memory
-from passes.printing import place, size
+from passes.printing import listed, place, size
 from passes.program import Op, Program
 from passes.symbolic.largest import Largest
 from passes.symbolic.memory import SymbolicMemory
@@ -45,10 +45,9 @@ class Fit:
         nbytes = parse_budget(budget)
         unknown = [storage.name for storage in memory.unsized]
         if unknown:
-            more = f" and {len(unknown) - TOLD} more" if len(unknown) > TOLD else ""
             raise BudgetError(
                 f"{memory.program.name} has tensors whose size is not known before the run: "
-                f"{', '.join(unknown[:TOLD])}{more}. Data decides it, or the tensor is not "
+                f"{listed(unknown)}. Data decides it, or the tensor is not "
                 "strided (sparse, nested). Give such a part a fixed size, or ask of the model "
                 "without it"
             )
@@ -162,11 +161,11 @@ class Fit:
         yield from (f"  note: {note}" for note in self.program.notes)
         bounded = self.memory.bounded
         if bounded:
-            names = ", ".join(storage.name for storage in bounded[:TOLD])
+            names = listed([storage.name for storage in bounded])
             yield (
                 f"  note: {len(bounded)} storages count as the most the data can make them: {names}"
             )
         assumed = self.program.assumed
         if assumed:
-            names = ", ".join(f"{op.name} ({op.target})" for op in assumed[:TOLD])
+            names = listed([f"{op.name} ({op.target})" for op in assumed])
             yield f"  warning: {len(assumed)} ops were not observed, effects assumed: {names}"

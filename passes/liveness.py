@@ -25,7 +25,7 @@ from dataflow import UNREACHED, Chain, Lattice, SparseBackward, solve
 from passes.alias import Aliases
 from passes.census import NEVER, Census
 from passes.holding import WhyAlive, why_alive
-from passes.program import ANYTHING, Op, Program, Value
+from passes.program import ANYTHING, Op, Program, Value, check_program
 from passes.storages import ANY, UNKNOWN, Storage, StorageClass, numbers
 
 Span = tuple[int, int]
@@ -86,7 +86,8 @@ class LiveRange:
 class Liveness:
     """The answer: live values and storage classes at each op.  `Liveness.of(program)`.
 
-    Points are asked for by op; `before` and `after` are in execution order.
+    Points are asked for by op; `before` and `after` are in execution order.  To be asked of an op,
+    a value or a class of another program raises `KeyError`, of anything else `TypeError`.
     """
 
     program: Program
@@ -106,6 +107,7 @@ class Liveness:
         """
         if live_at_exit not in ("outputs", "all"):
             raise ValueError(f"live_at_exit is 'outputs' or 'all', not {live_at_exit!r}")
+        check_program(program)
         return program.once((cls, live_at_exit), lambda: cls._solve(program, live_at_exit))
 
     @classmethod
@@ -167,6 +169,7 @@ class Liveness:
 
         An entry value is there from op 0 on.
         """
+        self.program.check_value(value)
         start, stop = self._defined[value.index], self._last[value.index]
         if start < 0:
             return (0, min(stop, len(self._all_ops) - 1)) if stop >= 0 else None
@@ -201,6 +204,7 @@ class Liveness:
 
     def is_live_at_exit(self, value: Value) -> bool:
         """Whether a value may be used after the program's last op."""
+        self.program.check_value(value)
         return self._last[value.index] == len(self._all_ops)
 
     def why(self, storage_class: StorageClass, op: Op) -> WhyAlive:
@@ -213,6 +217,7 @@ class Liveness:
 
     def range(self, storage_class: StorageClass) -> LiveRange:
         """When a storage class is alive."""
+        self.aliases.check_class(storage_class)
         return LiveRange(self.storage_spans.get(storage_class.storage, ()))
 
     @cached_property

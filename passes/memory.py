@@ -24,7 +24,7 @@ from attrs import define
 from passes.breakdown import Breakdown
 from passes.census import Census
 from passes.liveness import Liveness
-from passes.program import Op, Program, Role
+from passes.program import Op, Program, Role, check_program
 from passes.storages import Allocations, Storage, StorageClass
 from passes.uncertain import Uncertain
 
@@ -49,6 +49,7 @@ class Memory:
     @classmethod
     def of(cls, program: Program) -> Memory:
         """Add up what liveness says is alive; once."""
+        check_program(program)
         return program.once(cls, lambda: cls._add_up(program))
 
     @classmethod

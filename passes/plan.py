@@ -28,7 +28,7 @@ from passes.errors import PlanError
 from passes.liveness import Liveness, Span, merged
 from passes.planning.buffers import Buffer
 from passes.planning.solve import Layout, Progress, smallest
-from passes.program import Op, Program, Value
+from passes.program import Op, Program, Value, check_program
 from passes.storages import UNKNOWN, Storage, StorageClass
 from passes.symbolic.at_most import at_most as program_at_most
 
@@ -61,10 +61,14 @@ class Plan:
     at_most: Mapping[str, int] = field(factory=dict)
 
     def slot(self, storage_class: StorageClass) -> Slot:
-        """Where a storage class is.  Raises `KeyError` for one that exists at entry."""
-        if storage_class.storage not in self.slots:
-            raise KeyError(f"{storage_class.id} is not in an arena: the program does not place it")
-        return self.slots[storage_class.storage]
+        """Where a storage class is.  Raises `KeyError` for one that is in no arena: it exists at
+        entry, has 0 bytes or is of another program."""
+        Aliases.of(self.program).check_class(storage_class)
+        storage = storage_class.storage
+        if storage not in self.slots:
+            why = "it has 0 bytes" if storage.role is None else "it exists at entry"
+            raise KeyError(f"{storage_class.id} is not in an arena: {why}")
+        return self.slots[storage]
 
     @property
     def nbytes(self) -> int:
@@ -127,8 +131,9 @@ def plan(
     A storage whose size the data decides gets the most bytes that it can need, and is in the
     plan's `bounded`.  Raises `PlanError` for one of which no op says what that is.
     """
+    check_program(program)
     most: Mapping[Storage, int | None] | None = None
-    if at_most:
+    if at_most is not None:
         program, most = program_at_most(program, at_most)
     asked = _Asked(program, most)
     slots: dict[Storage, Slot] = {}

@@ -156,10 +156,12 @@ class Program:
     def op(self, which: object) -> Op:
         """The op for a node of the source graph, a name, or a position in `ops`.
 
-        Raises `KeyError` for a node of another graph, an unknown name, or a node of a
-        sub-graph that is called several times (ask by name: one op per call path).
+        Raises `KeyError` for a node of another graph, an unknown name or position, or a node of
+        a sub-graph that is called several times (ask by name: one op per call path).
         """
         if isinstance(which, int):
+            if not -len(self.ops) <= which < len(self.ops):
+                raise KeyError(f"{self.name} has {len(self.ops)} ops, and none at position {which}")
             return self.ops[which]
         if isinstance(which, str):
             if which not in self._by_name:
@@ -179,6 +181,17 @@ class Program:
             raise TypeError(f"{op!r} is not an Op: ask for it with program.op({op!r})")
         if not op.index < len(self.all_ops) or self.all_ops[op.index] is not op:
             raise KeyError(f"{op} is not an op of {self.name}")
+
+    def check_value(self, value: Value) -> None:
+        """Raise `KeyError` unless `value` is one of this program's, `TypeError` if no value at
+        all."""
+        if not isinstance(value, Value):
+            raise TypeError(
+                f"{value!r} is not a Value: an op's are its operands and results, as in "
+                "program.op(NAME).results[0]"
+            )
+        if not value.index < len(self.values) or self.values[value.index] is not value:
+            raise KeyError(f"{value} is not a value of {self.name}")
 
     @property
     def assumed(self) -> tuple[Op, ...]:
@@ -247,10 +260,19 @@ class Program:
         return f"<Program {self.name}: {len(self.all_ops)} ops, captured by {self.capture}>"
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {len(self.ops)} ops, captured by {self.capture}"]
+        lines = [f"{self.name}: {len(self.all_ops)} ops, captured by {self.capture}"]
         lines += [f"  note: {note}" for note in self.notes]
         lines += list(op_lines(self.ops, "  "))
         return "\n".join(lines)
+
+
+def check_program(found: object) -> None:
+    """Raise `TypeError` for what is no Program."""
+    if not isinstance(found, Program):
+        raise TypeError(
+            f"this takes a Program, and was given a {type(found).__qualname__}: load it first, as "
+            "in passes.load(model, *example_inputs)"
+        )
 
 
 def _walk(ops: tuple[Op, ...]) -> Iterator[Op]:

@@ -6,7 +6,7 @@ Here a *variable* is an fx node, however many tensor leaves its result has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -71,6 +71,7 @@ class GraphAnalyser:
     def __init__(self, gm: Any) -> None:
         self._gm = gm
         self._analysed: Program | None = None
+        self._nodes: Sequence[object] = ()
 
     @property
     def gm(self) -> Any:  # as above
@@ -79,7 +80,16 @@ class GraphAnalyser:
 
     @property
     def program(self) -> Program:
-        """The Program of the graph, with the input shapes that `shape_prop_pass` left."""
+        """The Program of the graph, with the input shapes that `shape_prop_pass` left.
+
+        Raises `ProgramError` where no shapes are known, and for a graph that was changed since.
+        """
+        nodes = [(n, n.op, n.target, n.args, n.kwargs) for n in self._gm.graph.nodes]
+        if self._analysed is not None and nodes != self._nodes:
+            raise ProgramError(
+                "the graph was changed after it was analysed: run shape_prop_pass(gm, *meta_args) "
+                "again, and make a new GraphAnalyser"
+            )
         if self._analysed is None:
             from passes.frontends.shapes import shapes_known
 
@@ -92,7 +102,7 @@ class GraphAnalyser:
                 )
             from passes import load
 
-            self._analysed = load(self._gm)
+            self._analysed, self._nodes = load(self._gm), nodes
         return self._analysed
 
     def liveness_analysis(self, live_at_exit: LiveAtExit = "all") -> list[LiveStage]:

@@ -25,7 +25,7 @@ def at_any_size(program: Program) -> Program:
 def _op(op: Op, sized: frozenset[str]) -> Op:
     if op.regions:
         return evolve(op, regions=tuple([_region(region, sized) for region in op.regions]))
-    if op.name not in sized or op.effects.writes:  # what an op writes it returns, if anything
+    if op.name not in sized:
         return op
     results = tuple([_either(op, effect) for effect in op.effects.results])
     return evolve(op, effects=evolve(op.effects, results=results))

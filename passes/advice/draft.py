@@ -59,7 +59,9 @@ class Draft:
         from passes.frontends.rewriting import rewritten
 
         graph, nodes = rewritten(self.source, self.ops, self.calls, self.instead)
-        return _Numbering(self, lambda op: nodes.get(op, op.node)).program(graph)
+        made = _Numbering(self, lambda op: nodes.get(op, op.node)).program(graph)
+        dynamic = self.source.dynamic
+        return evolve(made, dynamic=dynamic and dynamic.of_graph(graph))
 
 
 def substituted(op: Op, instead: Mapping[Value, Value]) -> Op:

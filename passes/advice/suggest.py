@@ -35,7 +35,7 @@ from passes.advice.words import told
 from passes.budget import parse_budget
 from passes.memory import Memory
 from passes.printing import listed
-from passes.program import Op, Origin, Program
+from passes.program import Op, Origin, Program, check_program
 
 if TYPE_CHECKING:
     from passes.frontends.trials import Trials
@@ -85,7 +85,8 @@ class Suggestion:
         parameters and buffers with the old one, takes the same inputs and gives the same
         results, bit by bit: at every size of the dynamic dimensions that the source has on
         record, and otherwise at the sizes that the program was loaded with, as a note of the
-        advice says."""
+        advice says.  It has the dynamic dimensions of an exported program, and none of a
+        training step."""
         return self._draft.rewritten
 
     def __str__(self) -> str:
@@ -148,6 +149,7 @@ def advise(program: Program, *, budget: int | str | None = None) -> Advice:
     values to recompute stop as soon as the peak is within it; without one it goes as low as
     it finds.
     """
+    check_program(program)
     return _Search(program, None if budget is None else parse_budget(budget)).advice()
 
 

@@ -1,5 +1,8 @@
 """Everything that knows torch: each module here helps to make a `Program`.
 
+The ones to begin with; of each of the others, which know one thing of torch, the first line says
+which.
+
 load.py      which source is it, and how is it captured
 fx.py        walk a graph node by node on fake tensors, observe, write down ops
 fakes.py     the fake world: state and inputs without data, storages by identity

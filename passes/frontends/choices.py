@@ -13,12 +13,12 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch._ops import HigherOrderOperator, OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 
 from passes.frontends.fakes import storage_of, tensors_in
-from passes.frontends.nodes import is_torchs, operator_of, recorded_of
+from passes.frontends.nodes import is_torchs, is_torchs_module, operator_of, recorded_of
 from passes.frontends.undecided import always_contiguous, any_undecided, is_dynamic
 from passes.frontends.views import ALWAYS_VIEWS, UNANNOTATED
 
@@ -66,15 +66,15 @@ class Answer(Enum):
 
 
 class Choices(TorchFunctionMode):
-    """Notices choices on undecided layouts inside modules and Python functions, where no
-    operator is seen that stands for them."""
+    """Notices choices inside modules and Python functions, where no operator is seen that
+    stands for them: any (`asked`), and such on undecided layouts (`met`)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.met = False
+        self.asked = self.met = False
 
     def __enter__(self) -> Choices:
-        self.met = False
+        self.asked = self.met = False
         super().__enter__()  # type: ignore[no-untyped-call]  # torch's own
         return self
 
@@ -83,9 +83,17 @@ class Choices(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if is_choice(getattr(func, "__name__", "")) and any_undecided((args, kwargs)):
-            self.met = True
+        if is_choice(getattr(func, "__name__", "")):
+            self.asked = True
+            self.met = self.met or any_undecided((args, kwargs))
         return func(*args, **kwargs)
+
+    def may_be_hidden(self, node: fx.Node, run: object) -> bool:
+        """Whether a node just ran code that may return an operand or a copy as sizes decide: a
+        choice was met in it, or what it does at other sizes only its author knows."""
+        if not hides(node):
+            return False
+        return self.asked or not isinstance(run, nn.Module) or not is_torchs_module(run)
 
     def answer(self, node: fx.Node, arguments: object, result: object, written: Set[int]) -> Answer:
         """What to make of what a node just did, when it wrote these storages."""

@@ -260,16 +260,21 @@ def _largest(ops: Iterable[Op], book: Book) -> dict[int, int | None]:
 
 
 def dynamic_of(
-    exported: ExportedProgram, inputs: Sequence[object] | None, load: Load
+    exported: ExportedProgram, inputs: Sequence[object] | None, load: Callable[..., Program]
 ) -> Dynamic | None:
     """The dynamic dimensions of an exported program called with these flat inputs, or else
-    with the recorded ones; None if it has none."""
+    with the recorded ones; None if it has none.  `load` takes a `graph` to walk instead."""
     dimensions = dimensions_of(exported, inputs)
-    return dynamic_from(dimensions, load) if dimensions else None
+    if not dimensions:
+        return None
+    return dynamic_from(dimensions, load, lambda graph: partial(load, graph=graph))
 
 
-def dynamic_from(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
-    """Dimensions as a program has them, with the way to facts about them."""
+def dynamic_from(
+    dimensions: Sequence[Dimension], load: Load, changed: Callable[[object], Load] | None = None
+) -> Dynamic:
+    """Dimensions as a program has them, with the way to facts about them; `changed` loads
+    another graph over the same inputs, if that can be."""
 
     def walked(sizes: Mapping[str, int], how: How) -> Facts:
         walks: list[Walk] = []
@@ -311,9 +316,13 @@ def dynamic_from(dimensions: Sequence[Dimension], load: Load) -> Dynamic:
     def named(names: Mapping[str, str]) -> Dynamic:
         new = [evolve(d.symbol, name=names.get(d.symbol.name, d.symbol.name)) for d in dimensions]
         renamed = [Dimension(s, d.expression) for s, d in zip(new, dimensions, strict=True)]
-        return dynamic_from(renamed, load)
+        return dynamic_from(renamed, load, changed)
 
-    return Dynamic(tuple(dimension.symbol for dimension in dimensions), find, named)
+    def of_graph(graph: object) -> Dynamic | None:
+        return changed and dynamic_from(dimensions, changed(graph), changed)
+
+    symbols = tuple(dimension.symbol for dimension in dimensions)
+    return Dynamic(symbols, find, named, of_graph)
 
 
 def _equations(facts: Facts) -> int:

@@ -302,6 +302,8 @@ class Walk:
             if guess is Answer.EITHER:
                 return assumed.either(self, node, path, operands, result)
             result = assumed.as_laid_out(self, operands, result)
-        if self.dynamic and depends_on_sizes(node, (args, kwargs), result):
+        if self.dynamic and (
+            depends_on_sizes(node, (args, kwargs), result) or self.choices.may_be_hidden(node, run)
+        ):
             self.sized.append("/".join((*path, node.name)))
         return watched(self, node, path, env, operands, result, seen)

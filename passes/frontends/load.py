@@ -129,7 +129,9 @@ def _from_exported(
     name: str | None,
     way: Way,
     notes: Sequence[str] = (),
+    graph: fx.GraphModule | None = None,
 ) -> Program:
+    """`graph` is one that does the same as the exported one, if not that itself."""
     signature = exported.graph_signature
     placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
     recorded = getattr(exported, "example_inputs", None)
@@ -165,8 +167,12 @@ def _from_exported(
     notes += taken_at(source, sizes_of(exported, given))
     notes += guard_notes(exported, given)
 
-    def again(world: Callable[[torch.device | None], World], walk: Callable[..., Walk]) -> Program:
-        return _from_exported(exported, args, kwargs, capture, name, Way(world, walk))
+    def again(
+        world: Callable[[torch.device | None], World],
+        walk: Callable[..., Walk],
+        graph: fx.GraphModule | None = None,
+    ) -> Program:
+        return _from_exported(exported, args, kwargs, capture, name, Way(world, walk), graph=graph)
 
     mutated = {**signature.buffers_to_mutate, **signature.user_inputs_to_mutate}
     if mutated:
@@ -175,7 +181,7 @@ def _from_exported(
             + ", ".join(sorted(set(map(str, mutated.values()))))
         )
     return program_of(
-        exported.graph_module,
+        exported.graph_module if graph is None else graph,
         inputs,
         world,
         name=name or source_name(exported),

@@ -70,10 +70,15 @@ def recorded_of(node: fx.Node, otherwise: Any = None) -> Any:
     return otherwise
 
 
+def is_torchs_module(module: nn.Module) -> bool:
+    """Whether a module and all in it are torch's own."""
+    return all(type(child).__module__.startswith("torch.nn.") for child in module.modules())
+
+
 def attributes_of(module: nn.Module) -> dict[str, int]:
     """Which tensor object each attribute of a module is.  Empty for torch's own modules,
     which keep theirs."""
-    if all(type(child).__module__.startswith("torch.nn.") for child in module.modules()):
+    if is_torchs_module(module):
         return {}
     return {name: id(tensor) for name, tensor in module_tensors(module).items()}
 

@@ -30,6 +30,10 @@ class Buffer:
     size: int
 
 
+def _is_interval(found: object) -> bool:
+    return isinstance(found, (tuple, list)) and len(found) == 2
+
+
 def as_buffer(number: int, given: object) -> Buffer:
     """A Buffer from `(start, end, size)`, or a Buffer checked.  Raises PlanError."""
     if isinstance(given, Buffer):
@@ -39,6 +43,11 @@ def as_buffer(number: int, given: object) -> Buffer:
         buffer = Buffer(((start, end),), size)
     else:
         raise PlanError(f"buffer {number} is {given!r}: give (start, end, size) or a Buffer")
+    lifetime: object = buffer.lifetime
+    if not isinstance(lifetime, (tuple, list)) or not all(map(_is_interval, lifetime)):
+        raise PlanError(
+            f"buffer {number} has the lifetime {lifetime!r}: give intervals, as in ((0, 2), (5, 7))"
+        )
     if not buffer.lifetime:
         raise PlanError(f"buffer {number} has no lifetime: leave it out")
     last = None

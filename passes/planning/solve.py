@@ -173,7 +173,8 @@ class _Work:
     def of(cls, given: Sequence[Buffer], alignment: int, time_limit: float | None) -> _Work:
         if type(alignment) is not int or alignment <= 0:
             raise PlanError(f"the alignment is {alignment!r}: give a positive integer")
-        if time_limit is not None and not time_limit >= 0:
+        is_number = isinstance(time_limit, (int, float)) and not isinstance(time_limit, bool)
+        if time_limit is not None and not (is_number and time_limit >= 0):
             raise PlanError(f"the time limit is {time_limit!r}: give seconds, or None")
         buffers = [evolve(b, size=round_up(b.size, alignment)) for b in given]
         if total(buffers) >= LARGEST:

@@ -9,7 +9,7 @@ from passes.errors import CaptureError, ProgramError
 from passes.fit import Fit
 from passes.liveness import Liveness
 from passes.memory import Memory
-from passes.printing import place, size
+from passes.printing import listed, place, size
 from passes.program import Op, OpKind, Program, Role
 from passes.storages import UNKNOWN, Storage
 from passes.symbolic.memory import SymbolicMemory
@@ -25,11 +25,10 @@ def header(program: Program) -> Iterator[str]:
         yield f"  note: {note}"
     assumed = program.assumed
     if assumed:
-        names = ", ".join(f"{op.name} ({op.target})" for op in assumed[:5])
-        more = f" and {len(assumed) - 5} more" if len(assumed) > 5 else ""
+        names = listed([f"{op.name} ({op.target})" for op in assumed])
         yield (
             f"  warning: {len(assumed)} ops were not observed; their effects are assumed "
-            f"from their schema, or they may do anything: {names}{more}"
+            f"from their schema, or they may do anything: {names}"
         )
 
 
@@ -120,10 +119,10 @@ def memory(result: Memory) -> Iterator[str]:
         yield from symbolic(program)
     yield "temporaries inside one op are not counted"
     if result.bounded:
-        names = ", ".join(storage.name for storage in result.bounded[:5])
+        names = listed([storage.name for storage in result.bounded])
         yield f"{len(result.bounded)} storages count as the most the data can make them: {names}"
     if result.unsized:
-        names = ", ".join(storage.name for storage in result.unsized[:5])
+        names = listed([storage.name for storage in result.unsized])
         count = len(result.unsized)
         yield f"warning: {count} storages count as 0 bytes, since their size is not known: {names}"
 

@@ -129,11 +129,13 @@ class Dynamic:
     sizes as examples, so that the facts hold there and at all sizes that no condition
     excludes, and compares it with the program as it was loaded, or else as it is at these
     sizes.  Raises `CaptureError` where that is impossible.  `named` is the same with other
-    names, given by the old ones."""
+    names, given by the old ones; `of_graph` the same of another graph over the same inputs, None
+    for what is recorded anew at each size."""
 
     symbols: tuple[Symbol, ...]
     find: Callable[[Mapping[str, int], Program], Facts]
     named: Callable[[Mapping[str, str]], Dynamic]
+    of_graph: Callable[[object], Dynamic | None]
 
     def symbol(self, name: str) -> Symbol:
         """The symbol with a name, or that decides the size at a place, such as `x.shape[0]`.

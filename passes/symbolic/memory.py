@@ -15,7 +15,8 @@ from attrs import define
 
 from passes.budget import parse_budget
 from passes.errors import ProgramError
-from passes.program import Program, Role
+from passes.printing import listed
+from passes.program import Program, Role, check_program
 from passes.storages import Storage
 from passes.symbolic.bounds import Box
 from passes.symbolic.cases import Case, Cases, PeakAt, Piece, point
@@ -44,6 +45,7 @@ class SymbolicMemory:
         `{"batch": "x.shape[0]"}`.  Raises `ProgramError` for a program without dynamic
         dimensions, and for a place that is none.
         """
+        check_program(program)
         dynamic = program.dynamic
         if dynamic is None and any(op.phase == "backward" for op in program.all_ops):
             raise ProgramError(
@@ -212,6 +214,6 @@ class SymbolicMemory:
         found += [f"  {condition}" for condition in self.conditions]
         for storages, much in ((self.bounded, "the most they can be"), (self.unsized, "0 bytes")):
             if storages:
-                names = ", ".join(storage.name for storage in storages[:5])
+                names = listed([storage.name for storage in storages])
                 found.append(f"{len(storages)} storages count as {much}, the data decides: {names}")
         return found

@@ -181,9 +181,6 @@ class Size:
         return f"<Size {self}>"
 
 
-ZERO = Size.of(0)
-
-
 def _factor(atom: Atom, power: int, alone: bool) -> str:
     """An atom's power as it stands in a product."""
     text = str(atom)

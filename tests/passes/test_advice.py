@@ -640,11 +640,80 @@ class TestOtherSizes:
 
         assert Kind.IN_PLACE in held(products, [(64, 64), (1, 64), (2, 3)], ROWS_AND_COLUMNS)
 
+    def test_of_graphs_that_no_exporter_made(self) -> None:
+        def flat(x: Tensor) -> Tensor:
+            z = x.transpose(0, 1).reshape(-1).exp()
+            return (z * 2).sum() + x.sum()
+
+        graph = make_fx(flat, tracing_mode="symbolic", pre_dispatch=True)(X)
+        program = passes.load(graph, X)
+        assert program.dynamic is None
+        for found in passes.advise(program).suggestions:
+            changed = found.apply().graph
+            assert isinstance(changed, fx.GraphModule)
+            for shape in (64, 64), (1, 64), (64, 1):
+                x = torch.rand(shape)
+                before = x.clone()
+                assert_same(changed(x), flat(before.clone()))
+                assert torch.equal(x, before) or found.donated
+
+    @pytest.mark.parametrize("hidden", ["function", "module"])
+    def test_not_of_what_a_call_hides(self, hidden: str) -> None:
+        graph = make_fx(lambda x: x.exp(), tracing_mode="symbolic")(X)
+        (x,) = graph.graph.find_nodes(op="placeholder")
+        (exp,) = [node for node in graph.graph.nodes if node.op == "call_function"]
+        graph.add_submodule("flatten", nn.Flatten(0))
+        with graph.graph.inserting_before(exp):
+            if hidden == "module":
+                made = graph.graph.call_module("flatten", (x,))
+            else:
+                made = graph.graph.call_function(_columns_first, (x,))
+            made.meta["val"] = x.meta["val"].flatten()
+            exp.args = (made,)
+        with graph.graph.inserting_after(exp):
+            total = graph.graph.call_function(torch.sum, (exp,))
+        (output,) = graph.graph.find_nodes(op="output")
+        output.args = ((total, x),)
+        graph.recompile()
+        program = passes.load(graph, X)
+        assert program.sized == (made.name,)
+        for found in passes.advise(program).suggestions:
+            assert exp.name not in found.ops
+
+    def test_a_changed_program_has_the_dynamic_dimensions(self) -> None:
+        def products(x: Tensor) -> Tensor:
+            return torch.relu(x @ x.t()).sum(0)
+
+        program = dynamic(products, X, ROWS_AND_COLUMNS)
+        before = passes.symbolic_memory(program)
+        (found,) = [s for s in passes.advise(program).suggestions if s.kind is Kind.IN_PLACE]
+        changed = found.apply()
+        after = passes.symbolic_memory(changed)
+        for rows in (2, 5, 100):
+            sizes = {"rows": rows, "columns": 3}
+            again = passes.load(changed.graph, torch.rand(rows, 3))
+            assert after.at(**sizes).nbytes == passes.memory(again).peak_bytes
+            assert after.at(**sizes).nbytes < before.at(**sizes).nbytes
+
+    def test_a_changed_training_step_has_none(self) -> None:
+        model = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
+        step = passes.load_training_step(
+            model, lambda y: y.square().mean(), None, SMALL, dynamic={"input": {0: "b"}}
+        )
+        found = passes.advise(step).suggestions[0]
+        assert step.dynamic is not None
+        with pytest.raises(passes.ProgramError, match="is a training step of fixed sizes"):
+            passes.symbolic_memory(found.apply())
+
     def test_of_fixed_sizes_the_note_says_so(self) -> None:
         note = "the changed programs are for inputs of the sizes that the program was loaded with"
         assert note in passes.advise(exported(lambda x: torch.relu(x @ x), X)).notes
         assert note not in passes.advise(dynamic(lambda x: x.exp() + 1, X, ROWS_AND_COLUMNS)).notes
         assert note not in passes.advise(exported(lambda: torch.ones(2))).notes
+
+
+def _columns_first(x: Tensor) -> Tensor:
+    return x.t().reshape(-1)
 
 
 ROWS_AND_COLUMNS = {0: "rows", 1: "columns"}

@@ -156,6 +156,41 @@ def test_a_wrong_model_is_told_what_to_do(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize("name", ["source", "trust", "args"])
+def test_inputs_may_have_any_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "named.py").write_text(
+        f"""\
+import torch
+from torch import nn
+
+class Named(nn.Module):
+    def forward(self, {name}):
+        return {name} + 1
+
+def make():
+    return Named(), (), {{"{name}": torch.rand(4)}}
+""",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "named", raising=False)
+    assert main(["memory", "named:make"]) == 0
+    assert "peak  16 B" in capsys.readouterr().out
+
+
+def test_an_error_of_ours_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("passes.cli._answer", lambda arguments: 1 // 0)
+    assert main(["memory", "examples.models:linear_model", "--budget", "1 B"]) == 2
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "dataflow: ZeroDivisionError" in told
+    assert told.endswith("please report it\n")
+
+
 @pytest.mark.parametrize("options", [[], ["--budget", "1MiB"]])
 def test_what_a_model_prints_is_no_part_of_the_answer(
     tmp_path: Path,
@@ -290,6 +325,7 @@ def test_training_on_the_command_line(
     [
         (["alone", "--budget", "24 apples"], "is no amount of memory"),
         (["alone", "--budget", ""], "is no amount of memory"),
+        (["alone", "--budget", "6144"], "has no unit: give '6144 B'"),
         (["alone", "--train"], "Give a loss"),
         (["small", "--train"], "cannot be called with these inputs"),
         (["alone", "--loss", "nothing"], "it is not module:function, such as torch.nn"),

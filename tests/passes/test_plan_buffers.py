@@ -203,6 +203,9 @@ class TestWhatCannotBe:
             ((0, 1), "give"),
             ((0.0, 1, 4), "give integers"),
             (Buffer((), 4), "no lifetime"),
+            (Buffer((0, 2), 4), r"lifetime \(0, 2\): give intervals"),  # type: ignore[arg-type]
+            (Buffer(((0, 1, 2),), 4), "give intervals"),  # type: ignore[arg-type]
+            (Buffer(None, 4), "lifetime None"),  # type: ignore[arg-type]
             (Buffer(((0, 2), (1, 3)), 4), "not in order"),
             ((0, 1, 1 << 70), "64 bits"),
         ],
@@ -214,8 +217,9 @@ class TestWhatCannotBe:
     def test_alignment_and_time_that_are_nonsense(self) -> None:
         with pytest.raises(PlanError, match="alignment"):
             passes.plan_buffers([(0, 1, 1)], alignment=0)
-        with pytest.raises(PlanError, match="time limit"):
-            passes.plan_buffers([(0, 1, 1)], time_limit=-1)
+        for limit in (-1, "5", True, float("nan")):
+            with pytest.raises(PlanError, match="time limit"):
+                passes.plan_buffers([(0, 1, 1)], time_limit=limit)  # type: ignore[arg-type]
 
 
 class TestTheChecker:

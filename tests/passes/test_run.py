@@ -71,3 +71,59 @@ def test_what_cannot_be_filled_in_is_asked_for() -> None:
         passes.run(Needy, program)
     results = passes.run(Needy, program, names=frozenset({"add"}))
     assert results.after(program.ops[-1]) == {"add"}
+
+
+@frozen
+class Private(Forward[Op, frozenset[str]]):
+    """A field that its class takes under another name than it has."""
+
+    _names: frozenset[str]
+    _aliases: Aliases
+    lattice: Lattice[frozenset[str]] = Powerset()
+
+    def transfer(self, op: Op, value: frozenset[str]) -> frozenset[str]:
+        written = {found.id for found in self._aliases.written_by(op)}
+        return value | (written & self._names)
+
+
+def test_fields_are_given_by_the_names_that_the_class_takes() -> None:
+    program = traced(_wholly, torch.rand(4, 4))
+    results = passes.run(Private, program, names=frozenset({"empty_like"}))
+    assert results.after(program.ops[-1]) == {"empty_like"}
+    with pytest.raises(TypeError, match=r"Private\._names has no default.*run\(\.\.\., names="):
+        passes.run(Private, program)
+
+
+def test_a_class_is_given_not_an_instance() -> None:
+    program = traced(_wholly, torch.rand(4, 4))
+    with pytest.raises(TypeError, match="give the class and its fields by name"):
+        passes.run(Needy(frozenset()), program)  # type: ignore[call-overload]  # on purpose
+
+
+def test_a_class_made_in_a_function() -> None:
+    """Of its types only those that are needed are looked up, in the module."""
+
+    @frozen
+    class Own:
+        names: frozenset[str]
+
+        @classmethod
+        def of(cls, program: passes.Program) -> Own:
+            return cls(frozenset(op.name for op in program.ops))
+
+    @frozen
+    class Local(Forward[Op, frozenset[str]]):
+        aliases: Aliases
+        own: Own
+        lattice: Lattice[frozenset[str]] = Powerset()
+
+        def transfer(self, op: Op, value: frozenset[str]) -> frozenset[str]:
+            return value | (self.own.names & {op.name})
+
+    program = traced(_wholly, torch.rand(4, 4))
+    own = Own.of(program)
+    assert passes.run(Local, program, own=own).after(program.ops[-1]) == own.names
+    with pytest.raises(
+        TypeError, match=r"Local\.own has the type 'Own', and name 'Own' is not def"
+    ):
+        passes.run(Local, program)

@@ -138,6 +138,26 @@ def test_without_shapes_the_analyser_says_what_to_run() -> None:
         GraphAnalyser(gm).liveness_analysis()
 
 
+def test_a_graph_that_was_changed_is_refused(analyser: GraphAnalyser) -> None:
+    graph = analyser.gm.graph
+    first = analyser.liveness_analysis()
+    assert len(analyser.liveness_analysis()) == len(first)  # as long as nothing is changed
+    (relu,) = [node for node in graph.nodes if node.name == "relu"]
+    with graph.inserting_after(relu):
+        made = graph.call_function(torch.sin, (relu,))
+    with pytest.raises(ProgramError, match="the graph was changed after it was analysed"):
+        analyser.liveness_analysis()
+    with pytest.raises(ProgramError, match="make a new GraphAnalyser"):
+        analyser.get_alias_set()
+    graph.erase_node(made)
+    assert len(analyser.liveness_analysis()) == len(first)
+    analyser.gm.recompile()
+    (mul,) = [node for node in graph.nodes if node.name == "mul"]
+    mul.args = (mul.args[0], 3)
+    with pytest.raises(ProgramError, match="was changed"):
+        analyser.liveness_analysis()
+
+
 def test_a_node_is_one_variable_however_many_leaves_it_has() -> None:
     class Halves(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
