@@ -40,8 +40,11 @@ def sizes_asked_alone() -> Iterator[None]:
 
 
 def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor | None:
-    """As on real tensors; None where the data decides the size, or nothing is there to write."""
-    if num_classes == -1 or guard_or_false(tensor.numel() == 0):
+    """As on real tensors; None where the data decides the size, nothing is there to write, or
+    what is given is refused."""
+    if tensor.dtype is not torch.int64 or guard_or_false(num_classes < 1):
+        return None
+    if guard_or_false(tensor.numel() == 0):
         return None
     if tensor.device.type == "cpu":
         torch.aminmax(tensor)  # whether all are below `num_classes`

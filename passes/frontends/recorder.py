@@ -31,7 +31,7 @@ from torch.fx.proxy import GraphAppendingTracer
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -228,10 +228,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             return self.node(leaf)
         if isinstance(leaf, SYMBOLS) and leaf.node.expr.free_symbols <= self._numbers.keys():
             with torch._C._EnableTorchFunction():  # for what proxies are handed to
-                made: fx.Proxy = sympy_interp(
-                    PythonReferenceAnalysis, self._numbers, leaf.node.expr
-                )
-            return made.node
+                made: object = sympy_interp(PythonReferenceAnalysis, self._numbers, leaf.node.expr)
+            # A number, where a condition has left a symbol one size.
+            return made.node if isinstance(made, fx.Proxy) else made
         if is_undecided(leaf):
             what = "a number that data decides and one of the dynamic dimensions in one size"
             raise CaptureError(_refusal(what, self._place()))
@@ -263,12 +262,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
                 self._number(size, read)
 
     def _with_value(self, func: OpOverload, args: Any, kwargs: Any, result: object) -> object:
-        """A new number on the CPU that no input decides, with its value."""
+        """A new number on the CPU that no input and no size decides, with its value."""
         if (
             isinstance(result, torch.Tensor)
             and known_int(result.numel()) == 1
             and result.device.type == "cpu"
-            and not tensors_in((args, kwargs))
+            and not any(isinstance(leaf, _DECIDING) for leaf in tree_leaves((args, kwargs)))
             and func._schema.name in _WITH_VALUE
         ):
             with no_dispatch():
@@ -322,6 +321,8 @@ class Substitute(TorchFunctionMode):
 
 _ABOUT_THE_RUN = frozenset({"prim", "profiler"})
 """Operators that ask a tensor's device, or mark a place for the profiler."""
+
+_DECIDING = (torch.Tensor, *SYMBOLS)
 
 _WITH_VALUE = frozenset(f"aten::{name}" for name in ("zeros", "ones", "full", "scalar_tensor"))
 """Operators that make numbers without a tensor."""

@@ -508,3 +508,20 @@ class TestInputsOfSteps:
         assert found.largest("length", rows=3, budget=total).value in (30, 31)
         assert found.largest("length", rows=3, budget=10).value is None
         assert found.largest("rows", length=9, budget=total).value is not None
+
+    def test_a_size_that_becomes_a_tensor_stays_a_symbol(self) -> None:
+        def loss(out: Tensor, target: Tensor) -> Tensor:
+            rows = out.shape[0]
+            some = torch.where(out > 0, out, rows) + torch.full((), rows) * target
+            return some.sum() / torch.scalar_tensor(rows)
+
+        dynamic = {"input": {0: "rows"}, "target": {0: "rows"}}
+
+        def step(rows: int) -> passes.Program:
+            x, y = torch.rand(rows, 4), torch.rand(rows, 4)
+            return passes.load_training_step(nn.Linear(4, 4), loss, None, x, y, dynamic=dynamic)
+
+        found = passes.symbolic_memory(step(3))
+        assert not found.conditions
+        for rows in (2, 5, 9):
+            assert found.at(rows=rows).nbytes == passes.memory(step(rows)).peak_bytes
