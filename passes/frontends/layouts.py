@@ -38,10 +38,25 @@ def of_format(place: int) -> Layout:
     return layout
 
 
-def elementwise(args: Arguments, result: torch.Tensor) -> torch.Tensor:
-    """As an addition of the first two arguments."""
-    made: torch.Tensor = torch.ops.aten.add.Tensor(args[0], args[1])
-    return torch.empty_like(made, dtype=result.dtype)
+def elementwise(first: int = 0, second: int = 1) -> Layout:
+    """As an addition of the arguments at two places."""
+
+    def layout(args: Arguments, result: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = torch.ops.aten.add.Tensor(args[first], args[second])
+        return torch.empty_like(made, dtype=result.dtype)
+
+    return layout
+
+
+def like(place: int) -> Layout:
+    """As a clone of the argument at a place, where it has the result's shape."""
+
+    def layout(args: Arguments, result: torch.Tensor) -> torch.Tensor:
+        if args[place].shape != result.shape:
+            return result
+        return torch.empty_like(args[place], dtype=result.dtype)
+
+    return layout
 
 
 LAYOUTS: Mapping[str, tuple[Layout, int]] = {
@@ -61,14 +76,24 @@ LAYOUTS: Mapping[str, tuple[Layout, int]] = {
     "native_layer_norm_backward": (contiguous, 3),
     **dict.fromkeys(
         "normal _log_softmax_backward_data mse_loss_backward smooth_l1_loss_backward "
-        "huber_loss_backward".split(),
+        "huber_loss_backward isin.Tensor_Tensor".split(),
         (contiguous, 1),
     ),
     **dict.fromkeys(
         "copysign floor_divide div.Tensor_mode native_dropout_backward hardswish_backward "
-        "hardtanh_backward logit_backward".split(),
-        (elementwise, 1),
+        "hardtanh_backward logit_backward hardsigmoid_backward softplus_backward "
+        "complex polar heaviside logaddexp logaddexp2 logical_and logical_or logical_xor "
+        "special_xlog1py.default xlogy.Tensor".split(),
+        (elementwise(), 1),
     ),
+    **dict.fromkeys(
+        "threshold_backward leaky_relu_backward rrelu_with_noise_backward".split(),
+        (elementwise(1, 0), 1),
+    ),
+    "elu_backward": (elementwise(0, 5), 1),
+    "binary_cross_entropy_backward": (like(1), 1),
+    "log_sigmoid_backward": (like(0), 1),
+    "ldexp": (like(0), 1),
 }
 """How operators lay out their results in truth, and of how many of them this is so."""
 

@@ -13,6 +13,7 @@ from math import prod
 
 import torch
 from attrs import frozen
+from torch._prims_common import are_strides_like_channels_last_or_false
 
 from passes.frontends.schema import RETURNS_IF_EMPTY, UNKNOWN_ARGUMENT
 from passes.program import TensorType
@@ -53,7 +54,19 @@ def same_kind(q: Question) -> bool | None:
     wanted = q.arguments.get("memory_format")
     if wanted is None or wanted is torch.preserve_format:
         return True
-    return is_contiguous(q.source, wanted)
+    found = _suggested_format(q.source)
+    return None if found is None else wanted is found
+
+
+def _suggested_format(tensor: TensorType) -> torch.memory_format | None:
+    """The format that torch sees in strides: contiguous if they are like no other."""
+    shape = [size for size in tensor.shape if size is not None]
+    stride = [step for step in tensor.stride if step is not None]
+    if len(shape) + len(stride) < 2 * len(tensor.shape):
+        return None
+    if not are_strides_like_channels_last_or_false(shape, stride):
+        return torch.contiguous_format
+    return torch.channels_last if len(shape) == 4 else torch.channels_last_3d
 
 
 def contiguous(q: Question) -> bool | None:

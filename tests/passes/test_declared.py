@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,32 @@ class TestViews:
         assert found.must_alias(result, x) is aliases
         assert found.may_alias(result, x) is aliases
         assert (storage_of(function(X)) == storage_of(X)) is aliases
+
+    @pytest.mark.parametrize(
+        "shape", [(2, 3, 4, 5), (2, 1, 4, 4), (1, 3, 1, 1), (0, 2, 3, 4), (2, 3, 4, 5, 6)]
+    )
+    @pytest.mark.parametrize("change", ["as it is", "swapped", "strided", "last"])
+    @pytest.mark.parametrize("wanted", ["contiguous_format", "channels_last", "channels_last_3d"])
+    def test_to_a_memory_format(self, shape: Sequence[int], change: str, wanted: str) -> None:
+        last = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+        if wanted.startswith("channels_last") and wanted != str(last).partition(".")[2]:
+            return  # of another number of dimensions
+        x = torch.rand(*shape)
+        if change == "swapped":
+            x = x.transpose(1, 2)
+        if change == "strided":
+            x = x[..., ::2]
+        if change == "last":
+            x = x.contiguous(memory_format=last)
+
+        def function(x: Tensor) -> Any:
+            return torch.ops.aten.to.dtype(x, torch.float32, memory_format=getattr(torch, wanted))
+
+        program = _declared(function, x)
+        aliases = storage_of(function(x)) == storage_of(x)
+        found = passes.aliases(program)
+        (result,), (given,) = program.outputs, [entry.value for entry in program.entry.values]
+        assert found.must_alias(result, given) is found.may_alias(result, given) is aliases
 
     def test_what_no_type_shows_is_may(self) -> None:
         program = _declared(lambda x: x.resolve_conj(), X.to(torch.complex64))

@@ -55,6 +55,43 @@ CALLS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     ),
 }
 
+# Of two tensors of the same shape, each laid out in several ways.
+OF_TWO: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    **{
+        name: getattr(aten, name)
+        for name in "heaviside logaddexp logical_and complex polar xlogy ldexp isin add".split()
+    },
+    "special_xlog1py": aten.special_xlog1py.default,
+    "threshold_backward": lambda x, y: aten.threshold_backward(x, y, 0),
+    "leaky_relu_backward": lambda x, y: aten.leaky_relu_backward(x, y, 0.1, False),
+    "rrelu_backward": lambda x, y: aten.rrelu_with_noise_backward(x, y, y, 0.1, 0.3, True, False),
+    "elu_backward": lambda x, y: aten.elu_backward(x, 1, 1, 1, False, y),
+    "softplus_backward": lambda x, y: aten.softplus_backward(x, y, 1, 20),
+    "hardsigmoid_backward": aten.hardsigmoid_backward,
+    "hardswish_backward": aten.hardswish_backward,
+    "sigmoid_backward": aten.sigmoid_backward,
+    "log_sigmoid_backward": lambda x, y: aten.log_sigmoid_backward(x, y, x),
+    "binary_cross_entropy_backward": lambda x, y: aten.binary_cross_entropy_backward(x, y, x),
+}
+WAYS: dict[str, Callable[[Tensor], Tensor]] = {
+    "as it is": lambda t: t,
+    "swapped": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2),
+    "turned": lambda t: t.permute(2, 0, 1).contiguous().permute(1, 2, 0),
+    "expanded": lambda t: t[:, :1].expand(t.shape),
+}
+
+
+@pytest.mark.parametrize("one", WAYS)
+@pytest.mark.parametrize("other", WAYS)
+@pytest.mark.parametrize("name", OF_TWO)
+def test_strides_of_what_is_made_of_two_tensors(name: str, one: str, other: str) -> None:
+    function, x = OF_TWO[name], torch.rand(2, 3, 4) + 0.1
+    first, second = WAYS[one](x), WAYS[other](x * 0.7)
+    program = traced(lambda x, y: function(x, y), first, second)  # a packet cannot be traced
+    claim = program.outputs[0].type
+    assert claim is not None
+    assert claim.stride == function(first, second).stride()
+
 
 @pytest.mark.parametrize("name", CALLS)
 def test_strides_are_those_of_the_run(name: str) -> None:
