@@ -37,7 +37,8 @@ def update(results: R, edit: object) -> R:
     assert isinstance(edit, Edit)
     sweep = results.sweep
     index: Index | None = sweep.index
-    if index is None and not needs(results.analysis) and _numbered(results):
+    is_plain = not needs(results.analysis) and not sweep.system.is_watched
+    if index is None and is_plain and _numbered(results):
         analysis = results.analysis
         index = sweep.index = Index(
             sweep,
@@ -45,7 +46,7 @@ def update(results: R, edit: object) -> R:
             isinstance(analysis, (Forward, Backward)),
             isinstance(analysis, (Backward, SparseBackward)),
         )
-    if index is None or not index.apply(results, edit):
+    if index is None or index.is_broken or not index.apply(results, edit):
         return solve(results.analysis, flow, limit=sweep.limit)  # type: ignore[call-overload,no-any-return]  # the kind it was
     return type(results)(results.analysis, flow, sweep.state, sweep)
 
@@ -65,6 +66,7 @@ class Index:
     backward: bool
     _inserted: dict[int, float] = field(factory=dict, init=False)  # their ranks
     _members: dict[int, list[int]] = field(factory=dict, init=False)
+    is_broken: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         system, loops = self.sweep.system, self.sweep.order.loops
@@ -91,7 +93,7 @@ class Index:
     def _ranks(self) -> Sequence[int]:
         """Of the constraints that were solved."""
         sequence = self.sweep.order.sequence
-        found = [0] * len(sequence)
+        found = [0] * len(self.reads)
         for rank, constraint in enumerate(sequence):
             found[constraint] = rank
         return found
@@ -125,9 +127,17 @@ class Index:
 
     def apply(self, results: Results[Any, Any], edit: Edit) -> bool:
         """Solve again what the edit reaches; False where its order would be another."""
+        self.is_broken = True  # until it is done: a transfer may raise on the way
+        self.is_broken = not self._apply(results, edit)
+        return not self.is_broken
+
+    def _apply(self, results: Results[Any, Any], edit: Edit) -> bool:
         flow, system = results.flow, self.sweep.system
         if isinstance(results.analysis, (Forward, Backward)):
-            self._solve({edit.block}, ())
+            # What crosses an edge is said by the node that decides, from where it begins.
+            blocks = {edit.block, flow.begins.get(edit.node, edit.block)}
+            crosses = self.backward and type(results.analysis).edge is not Backward.edge
+            self._solve(blocks, blocks if crosses else ())
             return True
         assert system.first is not None
         constraint = system.first + edit.node
