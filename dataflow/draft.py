@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from attrs import evolve, frozen
 
-from dataflow.graph import Flow, FlowGraph
+from dataflow.graph import CopyKind, Flow, FlowGraph
 from dataflow.wellformed import check_graph
 
 N = TypeVar("N")
@@ -161,12 +161,18 @@ class Draft(Generic[N]):
         return self._made(Edit(self.links, number, block, None, read, defined))
 
     def replace_operand(self, node: N, position: int, value: object) -> Edit:
-        """Let a node read another value at one of its operands."""
+        """Let a node read another value at one of its operands; not at one that it hands on
+        into a sub-graph, such as an argument of a call."""
         flow = self.flow
         number, new = flow.number(node), flow.value(value)
         old = tuple(flow.operands[number])
         if not 0 <= position < len(old):
             raise ValueError(f"{node} has {len(old)} operands, and no number {position}")
+        if self._hands_on(number, old[position]):
+            raise ValueError(
+                f"{node} hands {flow.values[old[position]]} on into a sub-graph: "
+                "it cannot be replaced"
+            )
         flow.operands[number] = (*old[:position], new, *old[position + 1 :])  # type: ignore[index]
         defined = tuple(flow.results[number])
         self.links.remove(number, old, defined)
@@ -175,6 +181,11 @@ class Draft(Generic[N]):
         block, _ = flow.places[number]
         self._reline(block, [*flow.blocks[block]], len(flow.blocks[block]))
         return self._made(Edit(self.links, number, block, None, old, defined))
+
+    def _hands_on(self, node: int, value: int) -> bool:
+        """Whether a value goes from a node into its sub-graphs, or past them."""
+        copies = (self.flow.copies[r] for r in self.links.readers[value] if r < self.links.first)
+        return any(copy.node == node and copy.kind is not CopyKind.EDGE for copy in copies)
 
     def _reline(self, block: int, line: list[int], changed: int) -> None:
         """Make a block another list, which is different from position `changed` on."""

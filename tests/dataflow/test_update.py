@@ -20,6 +20,7 @@ from dataflow import (
     Draft,
     Forward,
     GenKill,
+    Instance,
     Interval,
     Lattice,
     Partial,
@@ -562,6 +563,21 @@ def test_a_node_is_moved_by_erasing_and_inserting_it() -> None:
     assert [diff.node for diff in diffs(points)] == [str(n) for n in graph.flow.node_number]
     assert dot(points).count("b = copy a") == 1
     assert dot(results).count("b = copy a") == 1
+
+
+def test_what_is_handed_into_a_sub_graph_is_not_replaced() -> None:
+    """The copy into the callee would still be of the old one."""
+    functions = {
+        "main": parse("a = one\nb = two\nc = double a\nd = copy c"),
+        "double": parse("y = add x x\nreturn y"),
+    }
+    graph = Draft(link(functions, lambda n: "double" if n.word == "double" else None, "main"))
+    line = {str(n): n for n in graph.flow.nodes}
+    with pytest.raises(ValueError, match="c = double a hands a on into a sub-graph"):
+        graph.replace_operand(line["c = double a"], 0, Instance((), "b"))
+    graph.replace_operand(line["d = copy c"], 0, Instance((), "b"))
+    arrow = Draft(parse("a = one\nb = two\nx = grow a -> end(a)\nend(i): write i"))
+    arrow.replace_operand(arrow.flow.nodes[2], 0, "b")  # what an arrow gives is another matter
 
 
 def test_a_result_is_defined_once() -> None:
