@@ -45,8 +45,9 @@ def update(results: R, edit: object) -> R:
             edit.links,
             isinstance(analysis, (Forward, Backward)),
             isinstance(analysis, (Backward, SparseBackward)),
+            results.version,
         )
-    if index is None or index.is_broken or not index.apply(results, edit):
+    if index is None or not index.apply(results, edit):
         return solve(results.analysis, flow, limit=sweep.limit)  # type: ignore[call-overload,no-any-return]  # the kind it was
     return type(results)(results.analysis, flow, sweep.state, sweep)
 
@@ -64,9 +65,9 @@ class Index:
     links: Links
     dense: bool
     backward: bool
+    version: int  # how many edits there were when the state was what the results say
     _inserted: dict[int, float] = field(factory=dict, init=False)  # their ranks
     _members: dict[int, list[int]] = field(factory=dict, init=False)
-    is_broken: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         system, loops = self.sweep.system, self.sweep.order.loops
@@ -126,10 +127,14 @@ class Index:
     # -- an edit --------------------------------------------------------------------------
 
     def apply(self, results: Results[Any, Any], edit: Edit) -> bool:
-        """Solve again what the edit reaches; False where its order would be another."""
-        self.is_broken = True  # until it is done: a transfer may raise on the way
-        self.is_broken = not self._apply(results, edit)
-        return not self.is_broken
+        """Solve again what the edit reaches; False where its order would be another, or the
+        state is not that of the results."""
+        if self.version != results.version:
+            return False
+        self.version = -1  # until it is done: a transfer may raise on the way
+        if self._apply(results, edit):
+            self.version = results.version + 1
+        return self.version > 0
 
     def _apply(self, results: Results[Any, Any], edit: Edit) -> bool:
         flow, system = results.flow, self.sweep.system

@@ -630,6 +630,19 @@ def test_an_update_that_failed_may_be_tried_again() -> None:
     same(results, graph, Origins())
 
 
+def test_an_update_made_twice_gives_the_same_twice() -> None:
+    """The first has changed the state that old and new results share."""
+    graph = Draft(parse("a = read\nb = copy a"))
+    old = solve(Origins(), graph)
+    edit = graph.insert(node("one", result="n"), graph.flow.nodes[0], (), ("n",))
+    both = [old.update(edit), old.update(edit)]
+    edit = graph.insert(node("two", result="m"), graph.flow.nodes[1], ("b", "n"), ("m",))
+    for results in both:
+        updated = results.update(edit)
+        assert updated.of("m") == {"two", "copy", "read", "one"}
+        same(updated, graph, Origins())
+
+
 def test_a_checked_analysis_is_checked_after_an_edit() -> None:
     """An edit may change what a transfer gives: that is no breach."""
     graph = Draft(parse("a = read\nb = read\nc = copy a"))
