@@ -112,9 +112,10 @@ class Dense(Analysis[N, V]):
         crossings = self._crossings(flow, step)
 
         def evaluate_edges(block: int, values: list[V]) -> Sequence[V | Unreached]:
+            ways = flow.ways  # an edit may let another node decide
             return [
-                value if way is None else self.edge(way[0], way[1], value)
-                for way, value in zip(crossings[block], evaluate(block, values), strict=True)
+                value if (way := ways[edge]) is None else self.edge(way[0], way[1], value)
+                for edge, value in zip(crossings[block], evaluate(block, values), strict=True)
             ]
 
         def name(block: int) -> str:
@@ -135,15 +136,14 @@ class Dense(Analysis[N, V]):
             ends=[b for b, targets in enumerate(onward) if blocks[b] and not targets],
         )
 
-    def _crossings(self, flow: Flow[N], step: int) -> list[list[tuple[N, int] | None]]:
-        """Per block and way out of it in the analysis' direction, the node that decides and
-        the number of the way; None where there is but one.  Empty if `edge` is the default."""
+    def _crossings(self, flow: Flow[N], step: int) -> list[list[int]]:
+        """Per block the edges out of it in the analysis' direction, by number; empty if `edge`
+        is the default."""
         if type(self).edge is Dense.edge:
             return []
-        ways = flow.ways
-        found: list[list[tuple[N, int] | None]] = [[] for _ in flow.blocks]
-        for (source, target), way in zip(flow.edges, ways, strict=True):
-            found[source if step == 1 else target].append(way)
+        found: list[list[int]] = [[] for _ in flow.blocks]
+        for number, (source, target) in enumerate(flow.edges):
+            found[source if step == 1 else target].append(number)
         return found
 
 
@@ -256,6 +256,7 @@ class SparseForward(_Sparse[N, V]):
             self._evaluate if flow.copies else self.transfer,
             lambda constraint: str(steps[constraint]),
             lambda value: str(flow.values[value]),
+            sequence=_present(flow),
             first=len(flow.copies),
             is_straight=flow.feeds_onward,
         )
@@ -351,10 +352,17 @@ class SparseBackward(_Sparse[N, V]):
             self._evaluate if copies else self.transfer,
             lambda constraint: str(steps[constraint]),
             lambda value: str(flow.values[value]),
-            sequence=range(len(steps))[::-1],
+            sequence=_present(flow)[::-1],
             first=len(copies),
             is_straight=flow.feeds_onward,
         )
+
+
+def _present(flow: Flow[N]) -> Sequence[int]:
+    """The constraints of a sparse analysis, without those of nodes that a draft has erased."""
+    first, gone = len(flow.copies), flow.erased_nodes
+    every = range(first + len(flow.nodes))
+    return [c for c in every if c - first not in gone] if gone else every
 
 
 def an_analysis(given: object, wanted_by: str) -> None:

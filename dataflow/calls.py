@@ -81,6 +81,8 @@ class _Linker(Generic[N]):
         self.results: list[tuple[int, ...]] = []
         self.copies: list[Copy] = []
         self.begins: dict[int, int] = {}
+        self.erased_nodes: set[int] = set()
+        self.erased_values: set[int] = set()
         # Calls that are not connected yet: the node, its callee, the path, what is on it.
         self.pending: list[tuple[int, str, tuple[object, ...], Mapping[str, _Placed]]] = []
         self.instances = 0
@@ -100,6 +102,8 @@ class _Linker(Generic[N]):
             outputs=main.outputs,
             copies=self.copies,
             begins=self.begins,
+            erased_nodes=self.erased_nodes,
+            erased_values=self.erased_values,
         )
 
     def place(self, name: str, path: tuple[object, ...], above: Mapping[str, _Placed]) -> _Placed:
@@ -117,8 +121,11 @@ class _Linker(Generic[N]):
         self.values += [Instance(path, value) for value in flow.values]
         first_node = len(self.nodes)
         self.nodes += [Instance(path, node) for node in flow.nodes]
-        self.operands += [tuple(first + v for v in read) for read in flow.operands]
-        self.results += [tuple(first + v for v in made) for made in flow.results]
+        self.erased_nodes |= {first_node + number for number in flow.erased_nodes}
+        self.erased_values |= {first + number for number in flow.erased_values}
+        nothing: list[Sequence[int]] = [()] * len(flow.nodes)  # a graph of control has no values
+        self.operands += [tuple(first + v for v in read) for read in flow.operands or nothing]
+        self.results += [tuple(first + v for v in made) for made in flow.results or nothing]
         starts, ends = self._cut(flow, first_node)
         self.edges += [(ends[source], starts[target]) for source, target in flow.edges]
         back = len(self.blocks)  # to whom, is no choice of the node that leaves
@@ -145,7 +152,7 @@ class _Linker(Generic[N]):
         inside = {**above, name: placed}
         calls = [
             (first_node + number, called, (*path, node), inside)
-            for number, node in enumerate(flow.nodes)
+            for node, number in flow.node_number.items()
             if (called := self.callee(node)) is not None
         ]
         self.pending += reversed(calls)

@@ -5,7 +5,8 @@
     edit = draft.replace_operand(node, 0, value)
     results = results.update(edit)        the old ones are stale, and refuse to answer
 
-Numbers never change: an erased node keeps its own, a new one gets the next.
+Numbers never change: an erased node keeps its own, a new one gets the next.  So a node is moved
+by erasing and inserting it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Generic, TypeVar
 
 from attrs import evolve, frozen
 
-from dataflow.graph import Flow, FlowGraph
+from dataflow.graph import CopyKind, Flow, FlowGraph
 from dataflow.wellformed import check_graph
 
 N = TypeVar("N")
@@ -89,6 +90,8 @@ class Draft(Generic[N]):
             values=list(flow.values),
             operands=list(flow.operands) or [()] * len(flow.nodes),  # without values, of control
             results=list(flow.results) or [()] * len(flow.nodes),
+            erased_nodes=set(flow.erased_nodes),
+            erased_values=set(flow.erased_values),
         )
         _ = self.flow.node_number, self.flow.value_number, self.flow.places  # kept up to date
         self.links = Links(self.flow)
@@ -97,14 +100,19 @@ class Draft(Generic[N]):
     def insert(
         self, node: N, after: N, operands: Sequence[object] = (), results: Sequence[object] = ()
     ) -> Edit:
-        """A new node after another one of the same block, with new values as results."""
+        """A new node after another one of the same block, with new values as results.
+
+        After the last one of its block, it is the one that decides which way control goes on.
+        """
         flow = self.flow
         read = tuple(map(flow.value, operands))
         if node in flow.node_number:
             raise ValueError(f"{node} is in the graph already")
-        for result in results:
+        for position, result in enumerate(results):
             if result in flow.value_number:
                 raise ValueError(f"{result} is defined already")
+            if result in results[:position]:
+                raise ValueError(f"{result} is given twice: {node} defines each result once")
         place = flow.number(after)
         block, position = flow.places[place]
         number = len(flow.nodes)
@@ -125,7 +133,10 @@ class Draft(Generic[N]):
         return self._made(Edit(self.links, number, block, (place, following), (), ()))
 
     def erase(self, node: N) -> Edit:
-        """Take a node out; nothing may use its results."""
+        """Take a node out, with its results, which nothing may use.
+
+        If it decided which way control goes on, the one before it does so now.
+        """
         flow = self.flow
         number = flow.number(node)
         for value in flow.results[number]:
@@ -142,16 +153,26 @@ class Draft(Generic[N]):
         self.links.remove(number, read, defined)
         flow.operands[number] = flow.results[number] = ()  # type: ignore[index]
         del flow.node_number[node], flow.places[number]
+        for value in defined:
+            del flow.value_number[flow.values[value]]
+        flow.erased_nodes.add(number)  # type: ignore[attr-defined]  # a draft's sets can grow
+        flow.erased_values.update(defined)  # type: ignore[attr-defined]
         self._reline(block, line, position)
         return self._made(Edit(self.links, number, block, None, read, defined))
 
     def replace_operand(self, node: N, position: int, value: object) -> Edit:
-        """Let a node read another value at one of its operands."""
+        """Let a node read another value at one of its operands; not at one that it hands on
+        into a sub-graph, such as an argument of a call."""
         flow = self.flow
         number, new = flow.number(node), flow.value(value)
         old = tuple(flow.operands[number])
         if not 0 <= position < len(old):
             raise ValueError(f"{node} has {len(old)} operands, and no number {position}")
+        if self._hands_on(number, old[position]):
+            raise ValueError(
+                f"{node} hands {flow.values[old[position]]} on into a sub-graph: "
+                "it cannot be replaced"
+            )
         flow.operands[number] = (*old[:position], new, *old[position + 1 :])  # type: ignore[index]
         defined = tuple(flow.results[number])
         self.links.remove(number, old, defined)
@@ -161,8 +182,15 @@ class Draft(Generic[N]):
         self._reline(block, [*flow.blocks[block]], len(flow.blocks[block]))
         return self._made(Edit(self.links, number, block, None, old, defined))
 
+    def _hands_on(self, node: int, value: int) -> bool:
+        """Whether a value goes from a node into its sub-graphs, or past them."""
+        copies = (self.flow.copies[r] for r in self.links.readers[value] if r < self.links.first)
+        return any(copy.node == node and copy.kind is not CopyKind.EDGE for copy in copies)
+
     def _reline(self, block: int, line: list[int], changed: int) -> None:
         """Make a block another list, which is different from position `changed` on."""
+        if line[-1] != self.flow.blocks[block][-1]:  # it decides
+            self.flow.__dict__.pop("ways", None)
         self.flow.blocks[block] = line  # type: ignore[index]
         for position in range(changed, len(line)):
             self.flow.places[line[position]] = block, position

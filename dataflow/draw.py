@@ -126,12 +126,12 @@ def _points(results: PointResults[N, V]) -> Iterator[str]:
 def _values(results: ValueResults[N, V]) -> Iterator[str]:
     flow, show = results.flow, results.analysis.lattice.show
     makers: dict[int, list[str]] = {}
-    for number, node in enumerate(flow.nodes):
+    for node, number in flow.node_number.items():
         runs = "" if results.runs(node) else ", style=dashed"
         yield f"n{number} [label={_quoted([str(node)])}, shape=ellipse{runs}]"
         for result in flow.results[number]:
             makers.setdefault(result, []).append(f"n{number}")
-    for number, value in enumerate(flow.values):
+    for value, number in flow.value_number.items():
         fact = results.states[number]
         told = "unreached" if fact is UNREACHED else show(fact)
         style = ", style=dashed" if fact is UNREACHED else ""

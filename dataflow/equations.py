@@ -75,7 +75,7 @@ class Values(Solution):
         return Equation(name, reads, lambda values: system.evaluate(subject, values))
 
     def steps(self) -> Iterator[Equation]:
-        return map(self.step, range(len(self.system.reads)))
+        return map(self.step, self.system.sequence)
 
 
 class Points(Solution):

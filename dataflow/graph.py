@@ -17,7 +17,7 @@ node" means before its sub-graphs too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from enum import Enum
 from functools import cached_property
 from itertools import chain
@@ -68,8 +68,9 @@ class Flow(Generic[N]):
     values somebody reads after the exits.  Execution may leave at the end of any block in `exits`;
     where that is a choice which analyses should be asked about, let an edge lead to an empty
     block and leave from there.  `checked`: the builder vouches for all numbers, and
-    solving need not look.  `edits` were made to it since (`draft.Draft`); `answers` are what
-    `together.Solved` found, by the number of edits.
+    solving need not look.  A draft has `erased_nodes` and `erased_values`: they keep their numbers
+    and are no part of the graph any more.  `edits` were made to it since (`draft.Draft`); `answers`
+    are what `together.Solved` found, by the number of edits.
     """
 
     nodes: Sequence[N]
@@ -85,11 +86,15 @@ class Flow(Generic[N]):
     copies: Sequence[Copy] = ()
     begins: Mapping[int, int] = field(factory=dict)
     checked: bool = False
+    erased_nodes: Set[int] = frozenset()
+    erased_values: Set[int] = frozenset()
     edits: list[object] = field(factory=list, init=False)
     answers: dict[int, object] = field(factory=dict, init=False)
 
     def __repr__(self) -> str:
-        nodes, blocks, values = len(self.nodes), len(self.blocks), len(self.values)
+        nodes = len(self.nodes) - len(self.erased_nodes)
+        values = len(self.values) - len(self.erased_values)
+        blocks = len(self.blocks)
         return f"<Flow of {nodes} nodes in {blocks} blocks, {values} values>"
 
     @property
@@ -159,12 +164,14 @@ class Flow(Generic[N]):
     @cached_property
     def node_number(self) -> dict[N, int]:
         """Node -> its number."""
-        return {node: number for number, node in enumerate(self.nodes)}
+        gone = self.erased_nodes
+        return {node: number for number, node in enumerate(self.nodes) if number not in gone}
 
     @cached_property
     def value_number(self) -> dict[object, int]:
         """Value -> its number."""
-        return {value: number for number, value in enumerate(self.values)}
+        gone = self.erased_values
+        return {value: number for number, value in enumerate(self.values) if number not in gone}
 
     @cached_property
     def places(self) -> dict[int, tuple[int, int]]:

@@ -96,13 +96,11 @@ def joint(
         own = copy.copy(original)
         bound.append(own)
         for name, need in needs(original).items():
-            fresh = copy.copy(need)
-            fresh.given = need
+            fresh = need.unbound()
             object.__setattr__(own, name, fresh)
             if isinstance(fresh, Solved):
                 fresh._results = _solved(fresh.analysis, flow, solve)
             elif isinstance(fresh, Shared):
-                fresh._keys = {}
                 shared.append(fresh)
             else:
                 number = made.number(fresh.analysis)
@@ -232,9 +230,11 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
     reads: list[Sequence[int]] = []
     writes: list[Sequence[int]] = []
     subjects: list[tuple[int, object, int]] = []
+    sequence: list[int] = []
     own: list[tuple[System[Any], int]] = []  # constraints as their systems number them
     for number, part in enumerate(parts):
         system, offset = part.system, part.offset
+        sequence += [len(own) + constraint for constraint in system.sequence]
         initial += [f if f is UNREACHED else (number, f) for f in system.initial]
         reads += [tuple(offset + unknown for unknown in found) for found in system.reads]
         writes += [tuple(offset + unknown for unknown in found) for found in system.writes]
@@ -266,5 +266,5 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
 
     return System(
         initial, reads, writes, subjects, evaluate, constraint_name, unknown_name,
-        asks=True, node_of=node_of,
+        sequence=sequence, asks=True, node_of=node_of,
     )  # fmt: skip

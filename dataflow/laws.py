@@ -195,7 +195,7 @@ def _of_points(analysis: Forward[N, V] | Backward[N, V], flow: Flow[N]) -> Itera
     def edge(node: N, way: int, facts: list[V]) -> Sequence[V | Unreached]:
         return [analysis.edge(node, way, facts[0])]
 
-    for node in flow.nodes:
+    for node in flow.node_number:
         yield f"transfer at {node}", 1, partial(transfer, node)
     for decision in flow.ways:
         if decision is not None:
@@ -210,8 +210,8 @@ def _of_values(
         return [analysis.copy(step, facts[0])]
 
     reads = flow.operands if isinstance(analysis, SparseForward) else flow.results
-    for node, read in zip(flow.nodes, reads, strict=True):
-        yield f"transfer at {node}", len(read), partial(analysis.transfer, node)
+    for node, number in flow.node_number.items():
+        yield f"transfer at {node}", len(reads[number]), partial(analysis.transfer, node)
     for step in flow.copies:
         yield f"copy, {step},", 1, partial(copy, step)
     if isinstance(analysis, SparseForward):
@@ -256,7 +256,9 @@ def _breaches(results: Results[N, V]) -> Iterator[str]:
         state = states[unknown]
         if start is not UNREACHED and (state is UNREACHED or not lattice.leq(start, state)):
             yield f"the state of {sweep.unknown_name(unknown)} does not cover its boundary"
-    for constraint, (inputs, outputs) in enumerate(zip(system.reads, system.writes, strict=True)):
+    # Where constraints ask, those that write nothing count too, but not those of erased nodes.
+    for constraint in system.sequence if system.asks else range(len(system.reads)):
+        inputs, outputs = system.reads[constraint], system.writes[constraint]
         values = [fact for unknown in inputs if (fact := states[unknown]) is not UNREACHED]
         if len(values) < len(inputs) or not (outputs or system.asks):
             continue  # of blocks that write nothing, see below

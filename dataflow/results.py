@@ -102,6 +102,9 @@ class Results(Generic[N, V]):
     def _name(self) -> str:
         return type(self.analysis).__name__
 
+    def _show(self, fact: V | Unreached) -> str:
+        return "unreached" if fact is UNREACHED else self.analysis.lattice.show(fact)
+
 
 @define(eq=False, repr=False)
 class ValueResults(Results[N, V]):
@@ -129,11 +132,9 @@ class ValueResults(Results[N, V]):
         return self.sweep.state[len(self.flow.values) + block] is not UNREACHED
 
     def __str__(self) -> str:
-        show = self.analysis.lattice.show
-        return "\n".join(
-            f"{value}  {'unreached' if fact is UNREACHED else show(fact)}"
-            for value, fact in zip(self.flow.values, self.states, strict=True)
-        )
+        self.fresh()
+        numbers = self.flow.value_number.items()
+        return "\n".join(f"{value}  {self._show(self.states[number])}" for value, number in numbers)
 
 
 @define(eq=False, repr=False)
@@ -189,9 +190,6 @@ class PointResults(Results[N, V]):
             before = self._known(*self.flow.place(node))
             after = self._known(block, position + 1)
             yield str(node), self._show(before), self._show(after)
-
-    def _show(self, fact: V | Unreached) -> str:
-        return "unreached" if fact is UNREACHED else self.analysis.lattice.show(fact)
 
     def __str__(self) -> str:
         rows = list(self.rows())

@@ -17,7 +17,7 @@ the answer grows, and waits where there is none yet.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from attrs import define
 
@@ -45,7 +45,13 @@ class _Asks(Generic[N, V]):
             kind, name = type(self).__name__, type(given).__name__
             raise TypeError(f"{kind} wants what makes an analysis, not one: write {kind}({name})")
         self.analysis = analysis
-        self.given: object = None  # the one of the analysis that was passed to `solve`
+        self.given: object = self  # as the author gave it, before solving filled it in
+
+    def unbound(self) -> Self:
+        """The same field, with nothing of what was solved before in it."""
+        fresh = type(self)(self.analysis)
+        fresh.given = self.given
+        return fresh
 
     def _unbound(self) -> RuntimeError:
         return _unbound(f"{type(self).__name__}({getattr(self.analysis, '__name__', '...')})")
@@ -140,10 +146,16 @@ class Shared(Generic[K, V]):
 
     def __init__(self, lattice: Lattice[V]) -> None:
         self.lattice = lattice
-        self.given: object = None
+        self.given: object = self
         self._sweep: Sweep[Any] | None = None
         self._number = 0
         self._keys: dict[K, int] = {}
+
+    def unbound(self) -> Self:
+        """The same field, with nothing of what was solved before in it."""
+        fresh = type(self)(self.lattice)
+        fresh.given = self.given
+        return fresh
 
     def add(self, key: K, fact: V) -> None:
         """Join a fact into the one under `key`."""

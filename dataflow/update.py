@@ -37,13 +37,15 @@ def update(results: R, edit: object) -> R:
     assert isinstance(edit, Edit)
     sweep = results.sweep
     index: Index | None = sweep.index
-    if index is None and not needs(results.analysis) and _numbered(results):
+    is_plain = not needs(results.analysis) and not sweep.system.is_watched
+    if index is None and is_plain and _numbered(results):
         analysis = results.analysis
         index = sweep.index = Index(
             sweep,
             edit.links,
             isinstance(analysis, (Forward, Backward)),
             isinstance(analysis, (Backward, SparseBackward)),
+            results.version,
         )
     if index is None or not index.apply(results, edit):
         return solve(results.analysis, flow, limit=sweep.limit)  # type: ignore[call-overload,no-any-return]  # the kind it was
@@ -63,6 +65,7 @@ class Index:
     links: Links
     dense: bool
     backward: bool
+    version: int  # how many edits there were when the state was what the results say
     _inserted: dict[int, float] = field(factory=dict, init=False)  # their ranks
     _members: dict[int, list[int]] = field(factory=dict, init=False)
 
@@ -91,7 +94,7 @@ class Index:
     def _ranks(self) -> Sequence[int]:
         """Of the constraints that were solved."""
         sequence = self.sweep.order.sequence
-        found = [0] * len(sequence)
+        found = [0] * len(self.reads)
         for rank, constraint in enumerate(sequence):
             found[constraint] = rank
         return found
@@ -124,10 +127,22 @@ class Index:
     # -- an edit --------------------------------------------------------------------------
 
     def apply(self, results: Results[Any, Any], edit: Edit) -> bool:
-        """Solve again what the edit reaches; False where its order would be another."""
+        """Solve again what the edit reaches; False where its order would be another, or the
+        state is not that of the results."""
+        if self.version != results.version:
+            return False
+        self.version = -1  # until it is done: a transfer may raise on the way
+        if self._apply(results, edit):
+            self.version = results.version + 1
+        return self.version > 0
+
+    def _apply(self, results: Results[Any, Any], edit: Edit) -> bool:
         flow, system = results.flow, self.sweep.system
         if isinstance(results.analysis, (Forward, Backward)):
-            self._solve({edit.block}, ())
+            # What crosses an edge is said by the node that decides, from where it begins.
+            blocks = {edit.block, flow.begins.get(edit.node, edit.block)}
+            crosses = self.backward and type(results.analysis).edge is not Backward.edge
+            self._solve(blocks, blocks if crosses else ())
             return True
         assert system.first is not None
         constraint = system.first + edit.node

@@ -7,7 +7,7 @@ calls it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TypeVar
 
 from dataflow.graph import Flow, FlowGraph
@@ -30,8 +30,8 @@ def check_graph(graph: FlowGraph[N] | Flow[N]) -> None:
 
 
 def _faults(flow: Flow[N]) -> Iterator[str]:
-    yield from _equal("nodes", flow.nodes)
-    yield from _equal("values", flow.values)
+    yield from _equal("nodes", flow.nodes, flow.erased_nodes)
+    yield from _equal("values", flow.values, flow.erased_values)
     yield from _blocks(flow)
     blocks, values = len(flow.blocks), len(flow.values)
     for source, target in flow.edges:
@@ -70,7 +70,7 @@ def _blocks(flow: Flow[N]) -> Iterator[str]:
                     "a node that runs in two places is two nodes"
                 )
             home[number] = block
-    for node, number in flow.node_number.items():  # not those that a draft has erased
+    for node, number in flow.node_number.items():
         if number not in home:
             yield f"{node} stands in no block: put it in one, if in one that nothing leads to"
 
@@ -82,10 +82,12 @@ def _dangling(where: str, kind: str, numbers: Iterable[int], count: int) -> Iter
             yield f"{where}: there is no {kind} {number!r}; the graph has {has}"
 
 
-def _equal(kind: str, things: Sequence[object]) -> Iterator[str]:
+def _equal(kind: str, things: Sequence[object], erased: Set[int]) -> Iterator[str]:
     """Facts are asked for by node or value, so each must be told from all others."""
     first: dict[object, int] = {}
     for number, thing in enumerate(things):
+        if number in erased:
+            continue
         try:
             earlier = first.setdefault(thing, number)
         except TypeError:
