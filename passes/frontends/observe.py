@@ -41,6 +41,7 @@ from passes.frontends.schema import (
     RETURNS_SELF,
     signature,
 )
+from passes.frontends.undecided import may_stretch
 from passes.frontends.views import UNANNOTATED
 
 
@@ -110,6 +111,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         nothing = func.is_view and any(known_int(t.numel()) == 0 for t in tensors_in(args[0]))
         forgotten = about.outputs or about.name in UNANNOTATED or nothing
         before = [(t, t.shape) for name in about.outputs for t in tensors_in(kwargs.get(name))]
+        stretched = func is torch.ops.aten.expand.default and may_stretch(*args[:2])
         with _uncached() if forgotten else nullcontext():
             result, unlaid = called(func, args, kwargs)
             result = precise(func, args, laid_out(func, args, result))
@@ -127,8 +129,9 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # Some kernels give a resized `out=` the strides of their operands, and fakes do not.
         resized = [t for t, shape in before if t.shape != shape and t.dim() > 1]
         doubtful = resized and not all(t.is_contiguous() for t in tensors_in(args))
-        self.calls.append(Call(func, args, kwargs, result, resized if doubtful else unlaid))
-        if not about.quiet:
+        unlaid = resized if doubtful else [result] if stretched else unlaid
+        self.calls.append(Call(func, args, kwargs, result, unlaid))
+        if unlaid or not about.quiet:
             self.loud = True
         return result
 

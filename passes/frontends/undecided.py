@@ -78,6 +78,20 @@ def _same(one: object, other: object) -> bool:
     return type(one) is type(other) and one == other
 
 
+def may_stretch(tensor: torch.Tensor, sizes: Sequence[object]) -> bool:
+    """Whether it is not known which dimensions of a tensor are stretched when it is expanded to
+    these sizes: those of one element are, and such a dimension may have one, or as many as asked
+    for.  A fake is taken to have these, and keeps its strides."""
+    inner = sizes[len(sizes) - tensor.dim() :]
+    return any(
+        isinstance(size, SYMBOLS)
+        and not _same(size, wanted)
+        and not (isinstance(wanted, int) and wanted == -1)
+        and known_int(size) is None
+        for size, wanted in zip(list[object](tensor.shape), inner, strict=False)
+    )
+
+
 def _all_same(one: object, other: object) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return not has_storage(one) or all(

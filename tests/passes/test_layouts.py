@@ -199,3 +199,22 @@ def test_a_view_of_what_data_decides_is_observed() -> None:
     origins = {op.name: op.effects.origin for op in program.ops if "view" in op.name}
     assert len(origins) == 2
     assert set(origins.values()) == {Origin.OBSERVED}
+
+
+def test_what_may_be_stretched_has_unknown_strides() -> None:
+    """A part of unknown length that is expanded has that many elements, or one."""
+
+    def stretched(x: Tensor) -> Tensor:
+        return torch.nonzero(x)[:, 0].narrow(0, 3, 1).expand(4).contiguous()
+
+    def as_it_is(x: Tensor) -> Tensor:
+        found = torch.nonzero(x)[:, 0]
+        return found.expand(2, -1)[0].contiguous()
+
+    sure = []
+    for function in (stretched, as_it_is):
+        program = traced(function, X)
+        output, made = program.outputs[0], program.op("nonzero").results[0]
+        aliases = passes.aliases(program)
+        sure.append((aliases.may_alias(output, made), aliases.must_alias(output, made)))
+    assert sure == [(True, False), (True, True)]
