@@ -13,7 +13,7 @@ from passes.errors import CaptureError
 from passes.frontends.composites import sizes_asked_alone
 from passes.frontends.dimensions import FARTHEST, Dimension
 from passes.frontends.dynamic import SymbolicWorld, dynamic_from
-from passes.frontends.fakes import World
+from passes.frontends.fakes import World, nbytes_of
 from passes.frontends.fx import Walk
 from passes.program import Program
 from passes.symbolic.dynamic import Dynamic, Symbol
@@ -133,7 +133,7 @@ def dynamic_inputs(
         end = high if high < FARTHEST else None
         symbol = Symbol(name, tuple(places[name]), low, end, size)
         found.append(Dimension(symbol, sympy.Symbol(name)))
-    _refuse_shared(inputs, list(given.values()))
+    _check_storages(inputs, list(given.values()))
     return found, inputs
 
 
@@ -180,11 +180,17 @@ def _named_range(label: str, place: int, dim: object) -> tuple[str, int, int]:
     return name, max(1, int(made.min)), int(min(made.max, FARTHEST))
 
 
-def _refuse_shared(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]) -> None:
+def _check_storages(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]) -> None:
     storages = [tensor.untyped_storage()._cdata for tensor in given]
     for found in inputs:
         if storages.count(found.real.untyped_storage()._cdata) > 1:
             raise CaptureError(
                 f"an input with dynamic dimensions, of shape {tuple(found.real.shape)}, shares its "
                 "storage with another one, and what they share at other sizes is not known"
+            )
+        if nbytes_of(found.real) != found.real.numel() * found.real.element_size():
+            raise CaptureError(
+                f"an input with dynamic dimensions, of shape {tuple(found.real.shape)}, is part of "
+                f"a storage of {nbytes_of(found.real)} bytes, and how large that is at other sizes "
+                "is not known: give a clone() of it"
             )
