@@ -25,12 +25,14 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from passes.errors import CaptureError
 from passes.frontends.book import Book
-from passes.frontends.dimensions import FARTHEST, Dimension, dimensions_of
+from passes.frontends.dimensions import FARTHEST, Dimension, at, dimensions_of
 from passes.frontends.fakes import (
     World,
     known_int,
+    nbytes_of,
     storage_bytes,
     storage_of,
+    type_of,
     unwrapped,
     with_bits_of,
 )
@@ -80,6 +82,7 @@ class SymbolicWorld(World):
         self.box: dict[str, Interval] = {}
         self._symbols: dict[object, Expression] = {}
         self._by_name: dict[str, Expression] = {}
+        self._loaded = {d.expression: d.symbol.example for d in dimensions}
         self._examples = {d.expression: sympy.Integer(sizes[d.symbol.name]) for d in dimensions}
         for dimension in dimensions:
             name, high = dimension.symbol.name, dimension.symbol.high
@@ -125,6 +128,7 @@ class SymbolicWorld(World):
             return super().input(given, recorded)
         assert isinstance(given, torch.Tensor)
         self._meet(given, dynamic=True)
+        self._refuse_other_layout(given, recorded)
         device = self.device if given.is_meta and self.device else given.device
         with self.mode:
             made = torch.empty_strided(
@@ -146,6 +150,26 @@ class SymbolicWorld(World):
     def tensor(self, real: torch.Tensor) -> torch.Tensor:
         self._meet(real, dynamic=False)
         return super().tensor(real)
+
+    def _refuse_other_layout(self, given: torch.Tensor, recorded: torch.Tensor) -> None:
+        """Refuse an example that is not laid out as was recorded, in a storage of its own."""
+        wanted = [self._when_loaded(step) for step in recorded.stride()]
+        found = type_of(given)
+        places = list(zip(found.shape, found.stride, wanted, strict=True))
+        elements = 1 + sum((size - 1) * step for size, _, step in places if size is not None)
+        whole = 0 if 0 in found.shape else elements * given.element_size()
+        other = whole and any(size != 1 and own != step for size, own, step in places)
+        if other or nbytes_of(given) != whole:
+            raise CaptureError(
+                f"an input with dynamic dimensions, {found} in the example, has strides "
+                f"{found.stride} in a storage of {nbytes_of(given)} bytes, and was captured with "
+                f"strides {tuple(wanted)}, in one of {whole}. How it is laid out at other sizes is "
+                "not known: load the program with a copy that is as captured, such as "
+                "x.clone(memory_format=torch.contiguous_format), or at the sizes you need instead"
+            )
+
+    def _when_loaded(self, step: int | torch.SymInt) -> int:
+        return step if isinstance(step, int) else int(at(step.node.expr, self._loaded))
 
     def _meet(self, real: torch.Tensor, dynamic: bool) -> None:
         """Refuse a storage of a dynamic input that something else has too."""

@@ -13,7 +13,7 @@ from passes.errors import CaptureError
 from passes.frontends.composites import sizes_asked_alone
 from passes.frontends.dimensions import FARTHEST, Dimension
 from passes.frontends.dynamic import SymbolicWorld, dynamic_from
-from passes.frontends.fakes import World
+from passes.frontends.fakes import World, nbytes_of
 from passes.frontends.fx import Walk
 from passes.frontends.unsupported import memory_of
 from passes.program import Program
@@ -139,7 +139,7 @@ def dynamic_inputs(
         symbol = Symbol(name, tuple(places[name]), low, end, size)
         found.append(Dimension(symbol, sympy.Symbol(name)))
     each = list(inputs.values())
-    _refuse_shared(each, list({id(tensor): tensor for tensor in given.values()}.values()))
+    _check_storages(each, list({id(tensor): tensor for tensor in given.values()}.values()))
     return found, each
 
 
@@ -186,7 +186,7 @@ def _named_range(label: str, place: int, dim: object) -> tuple[str, int, int]:
     return name, max(1, int(made.min)), int(min(made.max, FARTHEST))
 
 
-def _refuse_shared(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]) -> None:
+def _check_storages(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]) -> None:
     storages = [storage._cdata for tensor in given for storage in memory_of(tensor)]
     for found in inputs:
         if any(storages.count(storage._cdata) > 1 for storage in memory_of(found.real)):
@@ -194,4 +194,10 @@ def _refuse_shared(inputs: Sequence[DynamicInput], given: Sequence[torch.Tensor]
                 f"an input with dynamic dimensions, of shape {tuple(found.real.shape)}, shares its "
                 "storage with another one, and what they share at other sizes is not known: give "
                 "a clone"
+            )
+        if nbytes_of(found.real) != found.real.numel() * found.real.element_size():
+            raise CaptureError(
+                f"an input with dynamic dimensions, of shape {tuple(found.real.shape)}, is part of "
+                f"a storage of {nbytes_of(found.real)} bytes, and how large that is at other sizes "
+                "is not known: give a clone() of it"
             )

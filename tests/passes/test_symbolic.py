@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -237,6 +238,38 @@ class TestCases:
         assert found.largest("taken", budget=budget, columns=6).value == 6
         assert found.at(columns=6, taken=5).total_bytes > budget, "one less does not fit"
 
+    @pytest.mark.parametrize(
+        ("other", "strides"),
+        [
+            (torch.rand(6, 8).t(), "(1, 8)"),
+            (torch.rand(8, 12)[:, :6], "(12, 1)"),
+            (torch.rand(9, 6)[1:], "(6, 1) in a storage of 216 bytes"),
+        ],
+    )
+    def test_an_example_that_is_laid_out_otherwise_is_refused(
+        self, other: Tensor, strides: str
+    ) -> None:
+        """A view of what is contiguous is a copy of what is not, with more bytes."""
+
+        class Flat(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                flat: Tensor = x.reshape(-1).exp().sum()
+                return flat
+
+        rows = ({0: Dim("rows")},)
+        program = torch.export.export(Flat(), (torch.rand(4, 6),), dynamic_shapes=rows)
+        for fits in (torch.rand(8, 6), torch.rand(1, 6), other.contiguous().clone()):
+            loaded = passes.load(program, fits)
+            as_loaded = passes.symbolic_memory(loaded).at(rows=len(fits))
+            assert as_loaded.nbytes == passes.memory(loaded).peak_bytes
+        loaded = passes.load(program, other)
+        with pytest.raises(CaptureError, match=re.escape(f"has strides {strides}")):
+            passes.symbolic_memory(loaded).at(rows=8)
+        with pytest.raises(CaptureError, match=r"give (input\.contiguous\(\)|a clone\(\) of it)"):
+            passes.load_training_step(
+                nn.Linear(6, 1), lambda out: out.sum(), None, other, dynamic={"input": {0: "rows"}}
+            )
+
     def test_what_makes_no_difference_is_no_condition(self) -> None:
         # Fake convolutions ask whether there are 16 images.
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
@@ -354,10 +387,14 @@ class TestErrors:
                 return x + y
 
         both = torch.rand(6, 4)
-        inputs = (both[:3], both[3:])
-        program = torch.export.export(Two(), inputs, dynamic_shapes=({0: BATCH}, {0: BATCH}))
-        with pytest.raises(CaptureError, match="shares its storage"):
-            passes.symbolic_memory(passes.load(program, *inputs)).at(batch=3)
+        dynamic = ({0: BATCH}, {0: BATCH})
+        program = torch.export.export(Two(), (both[:3], both[3:]), dynamic_shapes=dynamic)
+        for inputs, message in (
+            ((both, both), "shares its storage"),
+            ((both[:3], both[3:]), "in a storage of 96 bytes"),
+        ):
+            with pytest.raises(CaptureError, match=message):
+                passes.symbolic_memory(passes.load(program, *inputs)).at(batch=len(inputs[0]))
 
     def test_a_storage_that_is_resized_to_a_dynamic_size(self) -> None:
         def grown(x: Tensor) -> Tensor:
