@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from dataflow.around import add_node
 from dataflow.graph import Copy, Flow
-from dataflow.lattice import Lattice
+from dataflow.lattice import Lattice, a_lattice
 from dataflow.system import UNREACHED as UNREACHED
 from dataflow.system import NotYet
 from dataflow.system import System as System
@@ -373,6 +373,7 @@ def an_analysis(given: object, wanted_by: str) -> None:
         )
     if not isinstance(given, Analysis):
         raise TypeError(f"{wanted_by} wants an analysis, and {given!r} is none")
+    a_lattice(given.lattice, f"the field `lattice` of {type(given).__name__}")
 
 
 def kind_of(analysis: object, wanted_by: str) -> type[Analysis[Any, Any]]:

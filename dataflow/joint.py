@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
 
-from dataflow.analysis import UNREACHED, Analysis, System, Unreached
+from dataflow.analysis import UNREACHED, Analysis, System, Unreached, an_analysis
 from dataflow.graph import Flow
 from dataflow.lattice import Lattice
 from dataflow.order import collector_paused
@@ -145,6 +145,7 @@ class _Made:
         """The number of what a factory makes; a new one if nothing like it was made."""
         if factory not in self.number_of:
             analysis = factory()
+            an_analysis(analysis, "Solved or Partial")
             alike = (n for n, other in enumerate(self.analyses) if _same(analysis, other))
             found = next(alike, None)
             self.number_of[factory] = self.add(analysis) if found is None else found

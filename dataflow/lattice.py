@@ -103,3 +103,9 @@ class Lattice(ABC, Generic[V]):
     def show(self, value: V) -> str:
         """The fact as a person reads it, on one line."""
         return str(value)
+
+
+def a_lattice(given: object, wanted_by: str) -> None:
+    """Raise `TypeError` for what is no lattice but the class of one."""
+    if isinstance(given, type):
+        raise TypeError(f"{wanted_by} wants a lattice, not its class: write {given.__name__}(...)")

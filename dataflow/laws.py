@@ -27,8 +27,9 @@ from dataflow.analysis import (
     kind_of,
 )
 from dataflow.graph import Copy, Flow, FlowGraph
-from dataflow.lattice import Lattice, LatticeError
+from dataflow.lattice import Lattice, LatticeError, a_lattice
 from dataflow.results import PointResults, Results
+from dataflow.solve import TransferError, wrong_number
 
 N = TypeVar("N")
 V = TypeVar("V")
@@ -56,6 +57,7 @@ def check_lattice(lattice: Lattice[V], values: Values[V]) -> None:
     `values` are some facts, tried in all triples, or a hypothesis strategy, which then
     finds and shrinks a counterexample.  Raises `NothingTried` if there are none.
     """
+    a_lattice(lattice, "check_lattice")
     for_some(values, 3, lambda some: try_laws(lattice, list(some)), whole=True)
 
 
@@ -151,7 +153,8 @@ def check_monotone(analysis: Analysis[N, V], graph: FlowGraph[N], values: Values
     Tried are `transfer`, and `edge`, `takes` and `copy` where the graph has use for them, on
     `values` and their joins.  Values are some facts, or a hypothesis strategy.  An analysis
     that needs others is tried as `results.analysis`, where their answers are known.  Raises
-    `TypeError` for what is no analysis, and `NothingTried` where no facts go in.
+    `TypeError` for what is no analysis, `NothingTried` where no facts go in, and
+    `TransferError` where a transfer does not give a fact for each value.
     """
     kind_of(analysis, "check_monotone")
     functions = [found for found in _functions(analysis, graph.flow) if found[1]]
@@ -190,7 +193,8 @@ def _functions(analysis: Analysis[N, V], flow: Flow[N]) -> Iterator[Function[V]]
 
 def _of_points(analysis: Forward[N, V] | Backward[N, V], flow: Flow[N]) -> Iterator[Function[V]]:
     def transfer(node: N, facts: list[V]) -> Sequence[V]:
-        return [analysis.transfer(node, facts[0])]
+        given = analysis.transfer(node, facts[0])
+        return _as_many(node, None if given is None else [given], 1)
 
     def edge(node: N, way: int, facts: list[V]) -> Sequence[V | Unreached]:
         return [analysis.edge(node, way, facts[0])]
@@ -209,9 +213,15 @@ def _of_values(
     def copy(step: Copy, facts: list[V]) -> Sequence[V]:
         return [analysis.copy(step, facts[0])]
 
-    reads = flow.operands if isinstance(analysis, SparseForward) else flow.results
+    def transfer(node: N, count: int, facts: list[V]) -> Sequence[V]:
+        return _as_many(node, analysis.transfer(node, facts), count)
+
+    reads, writes = flow.operands, flow.results
+    if isinstance(analysis, SparseBackward):
+        reads, writes = writes, reads
     for node, number in flow.node_number.items():
-        yield f"transfer at {node}", len(reads[number]), partial(analysis.transfer, node)
+        given = partial(transfer, node, len(writes[number]))
+        yield f"transfer at {node}", len(reads[number]), given
     for step in flow.copies:
         yield f"copy, {step},", 1, partial(copy, step)
     if isinstance(analysis, SparseForward):
@@ -225,6 +235,13 @@ def _of_values(
                 node, way = decision
                 arity = len(flow.operands[flow.number(node)])
                 yield f"takes, way {way} of {node},", arity, partial(take, node, way)
+
+
+def _as_many(node: N, given: Sequence[V] | None, count: int) -> Sequence[V]:
+    # Where nobody reads a fact, as of a linked call's results, any number of them will do.
+    if given is None or (count and len(given) != count):
+        raise TransferError(f"{wrong_number(given, count)}, at {node}")
+    return given
 
 
 def _below(lattice: Lattice[V], a: V | Unreached, b: V | Unreached) -> bool:

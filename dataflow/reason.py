@@ -12,7 +12,7 @@ from dataflow.equations import ALONG
 V = TypeVar("V")
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Reason(Generic[V]):
     """A fact at a place, what gives it there, and the facts that this rests on."""
 
@@ -47,6 +47,9 @@ class Reason(Generic[V]):
             if goes_on is not None:
                 pending.append((goes_on, first, rest))
             pending += [(premise, f"{rest}- ", f"{rest}  ") for premise in reversed(aside)]
+
+    def __repr__(self) -> str:
+        return f"<Reason for {self.fact} {self.place}: {self.steps} steps>"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

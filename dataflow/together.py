@@ -24,7 +24,7 @@ from attrs import define
 from dataflow.analysis import UNREACHED, Analysis, Backward, Forward, System
 from dataflow.cursor import Cursor
 from dataflow.graph import Flow
-from dataflow.lattice import Lattice
+from dataflow.lattice import Lattice, a_lattice
 from dataflow.system import NotYet
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class _Asks(Generic[N, V]):
         if isinstance(given, Analysis):
             kind, name = type(self).__name__, type(given).__name__
             raise TypeError(f"{kind} wants what makes an analysis, not one: write {kind}({name})")
+        if not callable(given):
+            raise TypeError(f"{type(self).__name__} wants what makes an analysis, not {given!r}")
         self.analysis = analysis
         self.given: object = self  # as the author gave it, before solving filled it in
 
@@ -145,6 +147,7 @@ class Shared(Generic[K, V]):
     something that many places contribute to.  Starts at bottom."""
 
     def __init__(self, lattice: Lattice[V]) -> None:
+        a_lattice(lattice, "Shared")
         self.lattice = lattice
         self.given: object = self
         self._sweep: Sweep[Any] | None = None

@@ -20,6 +20,7 @@ from dataflow import (
     parse,
     solve,
     trace,
+    why,
 )
 from examples.analyses.constants import Constants
 from examples.analyses.intervals import Intervals
@@ -233,3 +234,4 @@ def test_what_holds_a_graph_is_shown_on_one_line() -> None:
     assert repr(values).startswith("<ValueResults of Constants over ")
     assert repr(LOOP.flow).startswith(f"<Flow of {len(LOOP.flow.nodes)} nodes in ")
     assert repr(points.sweep.system).startswith("<System of ")
+    assert repr(why(points, LOOP.flow.nodes[-1])).startswith("<Reason for {")

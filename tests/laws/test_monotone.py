@@ -35,6 +35,7 @@ from dataflow import (
     TextNode,
     TransferError,
     Unreached,
+    check_lattice,
     check_monotone,
     checked,
     parse,
@@ -597,3 +598,32 @@ def test_a_graph_without_nodes_is_no_proof() -> None:
     empty = Graph(Flow([], [[]], [], [0], [0]))
     with pytest.raises(NothingTried, match="nothing was tried"):
         check_monotone(Written(), empty, [frozenset()])
+
+
+def test_a_transfer_without_a_fact_for_each_value_is_told_as_when_it_is_solved() -> None:
+    class Forgets(FlipsValues):
+        def transfer(self, node: TextNode, operands: Sequence[Any]) -> Sequence[Any]:
+            return []
+
+    class Nothing(Written):
+        def transfer(self, node: TextNode, value: Names) -> Names:
+            return None  # type: ignore[return-value]  # the mistake
+
+    with pytest.raises(TransferError, match="transfer gave 0 facts where 1 are needed, at "):
+        check_monotone(Forgets(), SSA, [BOTTOM, 1])
+    with pytest.raises(TransferError, match="transfer gave None where 1 are needed, at n = read"):
+        check_monotone(Nothing(), LOOP, [frozenset()])
+
+
+def test_the_class_of_a_lattice_is_no_lattice() -> None:
+    confused = Written(lattice=Powerset)  # type: ignore[arg-type]  # the mistake
+    message = "the field `lattice` of Written wants a lattice, not its class: write Powerset"
+    for ask in (lambda: solve(confused, LOOP), lambda: checked(confused)):
+        with pytest.raises(TypeError, match=message):
+            ask()
+    with pytest.raises(TypeError, match="check_lattice wants a lattice, not its class"):
+        check_lattice(Powerset, [frozenset()])  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="Shared wants a lattice, not its class"):
+        Shared(Powerset)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="Partial wants what makes an analysis, not 3"):
+        Partial(3)  # type: ignore[arg-type]  # the mistake
