@@ -25,7 +25,7 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 import passes
 from passes import Effects, Program
 from passes.census import Census
-from passes.frontends.declaring import DeclaredWalk
+from passes.frontends.walk.declaring import DeclaredWalk
 
 
 @frozen

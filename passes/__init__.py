@@ -53,9 +53,9 @@ from passes.symbolic.largest import Largest
 from passes.symbolic.memory import SymbolicMemory
 
 if TYPE_CHECKING:
+    from passes.frontends.capture.tracer import GraphModule as GraphModule
+    from passes.frontends.capture.tracer import Tracer as Tracer
     from passes.frontends.shapes import shape_prop_pass as shape_prop_pass
-    from passes.frontends.tracer import GraphModule as GraphModule
-    from passes.frontends.tracer import Tracer as Tracer
 
 __all__ = [
     "UNKNOWN", "Advice", "Aliases", "Breakdown", "BudgetError", "Buffer", "CaptureError",
@@ -73,8 +73,8 @@ EffectsKnown = Literal["observed", "declared"]
 """How the effects of ops are known."""
 
 _NEED_TORCH = {
-    "GraphModule": "passes.frontends.tracer",
-    "Tracer": "passes.frontends.tracer",
+    "GraphModule": "passes.frontends.capture.tracer",
+    "Tracer": "passes.frontends.capture.tracer",
     "shape_prop_pass": "passes.frontends.shapes",
 }
 

@@ -56,7 +56,7 @@ class Draft:
     @cached_property
     def rewritten(self) -> Program:
         """The same with a graph of its own, which can be run."""
-        from passes.frontends.rewriting import rewritten
+        from passes.frontends.capture.rewriting import rewritten
 
         graph, nodes = rewritten(self.source, self.ops, self.calls, self.instead)
         made = _Numbering(self, lambda op: nodes.get(op, op.node)).program(graph)

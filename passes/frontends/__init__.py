@@ -1,15 +1,15 @@
-"""Everything that knows torch: each module here helps to make a `Program`.
+"""Everything that knows torch.  Each module here makes a `Program`, or is asked by one that does.
 
-The ones to begin with; of each of the others, which know one thing of torch, the first line says
-which.
+load.py       which source is it, and how is it captured: the front door
+forward.py    a model's forward as it runs; training.py, a whole training step, with held.py,
+              losses.py and optimizers.py; compiled.py, the graphs of a `torch.compile`
+fitting.py    the program whose bytes are asked for
+trials.py     one op of a program, done again
+shapes.py     `shape_prop_pass`, what GraphAnalyser reads
 
-load.py      which source is it, and how is it captured
-fx.py        walk a graph node by node on fake tensors, observe, write down ops
-fakes.py     the fake world: state and inputs without data, storages by identity
-observe.py   what one node did: which storages it wrote, overwrote, left unwritten
-watched.py   the op for a node, from what was observed
-declared.py  what an operator's schema says, for nodes that cannot run on fakes
-regions.py   operators with sub-graphs: how values and control go through them
-tracer.py    symbolic tracing with meta tensors and bias splitting
-shapes.py    shape_prop_pass, what GraphAnalyser reads
+capture/      from what a user has to an fx graph
+walk/         from an fx graph to ops, node by node
+effects/      what one call does to storages: observed, or declared
+fakes/        the fake world: tensors without data
+dynamic/      sizes that are not fixed
 """

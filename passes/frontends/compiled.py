@@ -18,8 +18,8 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
 
 from passes.errors import CaptureError
-from passes.frontends.aot import Told
-from passes.frontends.dynamo import told_by_dynamo
+from passes.frontends.capture.aot import Told
+from passes.frontends.capture.dynamo import told_by_dynamo
 from passes.frontends.load import OBSERVED, from_graph
 from passes.program import Program
 

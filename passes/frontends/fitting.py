@@ -20,9 +20,9 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from passes.errors import CaptureError
-from passes.frontends.capture import first_line, user_place
-from passes.frontends.casting import CastWorld, dtype_named
-from passes.frontends.dynamic_inputs import Asked
+from passes.frontends.capture.module import first_line, user_place
+from passes.frontends.dynamic.inputs import Asked
+from passes.frontends.fakes.casting import CastWorld, dtype_named
 from passes.frontends.forward import load_forward
 from passes.frontends.load import load
 from passes.frontends.losses import Loss, check_targets

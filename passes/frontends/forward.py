@@ -23,17 +23,17 @@ from torch.utils._pytree import tree_leaves
 
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
-from passes.frontends.capture import data_decides, first_line, sealed, user_place
-from passes.frontends.devices import advice_for
-from passes.frontends.dynamic_inputs import Asked, recorded
-from passes.frontends.fakes import World
-from passes.frontends.fx import Walk
+from passes.frontends.capture.module import data_decides, first_line, sealed, user_place
+from passes.frontends.capture.recorder import Recorder
+from passes.frontends.dynamic.inputs import Asked, recorded
+from passes.frontends.fakes.devices import advice_for
+from passes.frontends.fakes.reach import module_tensors
+from passes.frontends.fakes.unsupported import check_tensors
+from passes.frontends.fakes.world import World
 from passes.frontends.held import Sources
 from passes.frontends.load import FROM_EXAMPLES
-from passes.frontends.reach import module_tensors
-from passes.frontends.recorder import Recorder
-from passes.frontends.unsupported import check_tensors
-from passes.frontends.whole import program_of
+from passes.frontends.walk.observing import Walk
+from passes.frontends.walk.whole import program_of
 from passes.program import Program
 from passes.symbolic.dynamic import Dynamic
 

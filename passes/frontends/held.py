@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from torch.utils._pytree import MappingKey, SequenceKey, tree_flatten_with_path
 
 from passes.errors import CaptureError
-from passes.frontends.fakes import World
-from passes.frontends.reach import module_tensors, tensors_inside
+from passes.frontends.fakes.reach import module_tensors, tensors_inside
+from passes.frontends.fakes.world import World
 from passes.program import Role
 
 

@@ -25,22 +25,22 @@ from torch.utils._pytree import tree_leaves
 
 from passes.census import Census
 from passes.errors import CaptureError
-from passes.frontends.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
-from passes.frontends.capture import cannot_capture, export, first_line, needs_inputs, trace
-from passes.frontends.declaring import DeclaredWalk, RecordedWorld
-from passes.frontends.devices import device_for, is_recorded_on_meta
-from passes.frontends.dimensions import sizes_in, sizes_of, taken_at
-from passes.frontends.dynamic import dynamic_of
-from passes.frontends.dynamo import is_python_number, told_by_dynamo
-from passes.frontends.env import MISSING
-from passes.frontends.exported_inputs import check_inputs, flat_inputs, guard_notes
-from passes.frontends.fakes import World
-from passes.frontends.fx import Walk
-from passes.frontends.nodes import recorded_of
-from passes.frontends.reach import module_tensors, tensors_inside
-from passes.frontends.saved import saved_program
-from passes.frontends.unsupported import check_tensors
-from passes.frontends.whole import program_of
+from passes.frontends.capture.aot import Told, kept_by_aot, phases_by_aot, told_by_aot
+from passes.frontends.capture.dynamo import is_python_number, told_by_dynamo
+from passes.frontends.capture.exported_inputs import check_inputs, flat_inputs, guard_notes
+from passes.frontends.capture.module import cannot_capture, export, first_line, needs_inputs, trace
+from passes.frontends.capture.saved import saved_program
+from passes.frontends.dynamic.dimensions import sizes_in, sizes_of, taken_at
+from passes.frontends.dynamic.world import dynamic_of
+from passes.frontends.fakes.devices import device_for, is_recorded_on_meta
+from passes.frontends.fakes.reach import module_tensors, tensors_inside
+from passes.frontends.fakes.unsupported import check_tensors
+from passes.frontends.fakes.world import World
+from passes.frontends.walk.declaring import DeclaredWalk, RecordedWorld
+from passes.frontends.walk.env import MISSING
+from passes.frontends.walk.nodes import recorded_of
+from passes.frontends.walk.observing import Walk
+from passes.frontends.walk.whole import program_of
 from passes.program import Program, Role
 
 _ROLES = {

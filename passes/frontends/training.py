@@ -27,19 +27,19 @@ from torch.optim import Optimizer
 from passes.census import Census
 from passes.errors import CaptureError, ProgramError
 from passes.frontends import held
-from passes.frontends.capture import data_decides, first_line, sealed, user_place
-from passes.frontends.devices import advice_for, check_gradients, device_for
-from passes.frontends.dynamic_inputs import Asked, recorded
-from passes.frontends.fakes import World
-from passes.frontends.fx import Walk
+from passes.frontends.capture.module import data_decides, first_line, sealed, user_place
+from passes.frontends.capture.recorder import Recorder
+from passes.frontends.dynamic.inputs import Asked, recorded
+from passes.frontends.fakes.devices import advice_for, check_gradients, device_for
+from passes.frontends.fakes.reach import module_tensors
+from passes.frontends.fakes.unsupported import check_hooks, check_tensors
+from passes.frontends.fakes.world import World
 from passes.frontends.held import Held, Sources
 from passes.frontends.load import FROM_EXAMPLES
 from passes.frontends.losses import Loss, check_targets, minimised, split_off_targets
 from passes.frontends.optimizers import as_for_real_tensors, check_update
-from passes.frontends.reach import module_tensors
-from passes.frontends.recorder import Recorder
-from passes.frontends.unsupported import check_hooks, check_tensors
-from passes.frontends.whole import program_of
+from passes.frontends.walk.observing import Walk
+from passes.frontends.walk.whole import program_of
 from passes.program import Program, Role
 from passes.symbolic.dynamic import Dynamic
 

@@ -18,12 +18,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from passes.frontends.capture import unlogged
-from passes.frontends.env import leaves_of
-from passes.frontends.fakes import has_storage, known_int, storage_of, type_of
-from passes.frontends.nodes import recorded_of, target_name
-from passes.frontends.rewriting import Call
-from passes.frontends.undecided import always_contiguous, is_dynamic, same_layout
+from passes.frontends.capture.module import unlogged
+from passes.frontends.capture.rewriting import Call
+from passes.frontends.fakes.undecided import always_contiguous, is_dynamic, same_layout
+from passes.frontends.fakes.world import has_storage, known_int, storage_of, type_of
+from passes.frontends.walk.env import leaves_of
+from passes.frontends.walk.nodes import recorded_of, target_name
 from passes.program import AliasOf, Effects, Op, Origin, Program, TensorType, Value
 
 _METHODS = {

@@ -16,9 +16,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import passes
 from passes import CaptureError, Program
-from passes.frontends.fakes import storage_of, type_of
-from passes.frontends.observe import covers_storage
-from passes.frontends.views import can_view, covers, is_contiguous
+from passes.frontends.effects.observe import covers_storage
+from passes.frontends.effects.views import can_view, covers, is_contiguous
+from passes.frontends.fakes.world import storage_of, type_of
 from passes.program import AliasOf, Fresh, OneOf, Origin
 from tests.passes.programs import classes
 

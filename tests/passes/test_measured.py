@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import passes
 from passes import Program
-from passes.frontends.fakes import nbytes_of, storage_of
+from passes.frontends.fakes.world import nbytes_of, storage_of
 from tests.passes.programs import exported, ids, traced
 
 X = torch.rand(4, 6)

@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 import passes
-from passes.frontends.fakes import World
-from passes.frontends.observe import Observer
+from passes.frontends.effects.observe import Observer
+from passes.frontends.fakes.world import World
 from tests.oracle.run import observe
 
 aten = torch.ops.aten

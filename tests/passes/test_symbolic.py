@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 import passes
 from passes import CaptureError, PlanError, ProgramError, Role
-from passes.frontends.composites import sizes_asked_alone
+from passes.frontends.fakes.composites import sizes_asked_alone
 from passes.symbolic.memory import SymbolicMemory
 
 BATCH = Dim("batch")

@@ -15,7 +15,7 @@ from torch.fx.proxy import TraceError
 from torch.nn import functional, utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from passes.frontends.tracer import GraphModule, Tracer
+from passes.frontends.capture.tracer import GraphModule, Tracer
 
 Ops = list[tuple[str, str]]
 

@@ -1,0 +1,180 @@
+"""Fake kernels where torch's refuse what the real ones do, or give results of other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch._prims_common import infer_size
+from torch._subclasses.fake_impls import _compute_stride
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from passes.frontends.effects.schema import signature
+
+
+class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
+    """A fake mode with the kernels below."""
+
+    # Any: the signature is torch's.
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kernel = KERNELS.get(func)
+        if kernel is not None:
+            with self:
+                own = kernel(*args, **(kwargs or {}))
+            if own is not None:
+                return own
+        strided = _strided(*args) if func in _VIEWS else None
+        if strided is not None:
+            func, args = torch.ops.aten.as_strided.default, strided
+        given = (*args, *kwargs.values()) if kwargs else args
+        if any(map(_has_undecided, given)):
+            return self._without_values(func, types, args, kwargs or {})
+        return super().dispatch(func, types, args, kwargs)
+
+    # Any: as above.
+    def _without_values(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """The same where a number is given that only the run knows.  Torch's would compute with
+        what values there are, and make one up for that."""
+        known = [t for t in tree_leaves((args, kwargs)) if getattr(t, "constant", None) is not None]
+        values = [tensor.constant for tensor in known]
+        for tensor in known:
+            tensor.constant = None
+        try:
+            return super().dispatch(func, types, args, kwargs)
+        finally:
+            for tensor, value in zip(known, values, strict=True):
+                tensor.constant = value
+            about = signature(func)
+            given = {**dict(zip(about.arguments, args)), **kwargs}  # noqa: B905  # rest by name
+            for tensor in tree_leaves([given.get(name) for name in about.written]):
+                if any(tensor is one for one in known):
+                    self.fake_tensor_converter.invalidate_constant_aliases(tensor.constant)
+
+
+def _has_undecided(argument: object) -> bool:
+    """Whether an argument is a number, or has one, that is neither a size nor known."""
+    if isinstance(argument, (tuple, list)):
+        return any(map(_has_undecided, argument))
+    return isinstance(argument, (torch.SymFloat, torch.SymBool))
+
+
+def _grouped_mm(
+    a: Tensor,
+    b: Tensor,
+    offs: Tensor | None = None,
+    bias: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor | None:
+    """Torch's wants bfloat16, as one kernel for CUDA does.  Others take what `mm` takes."""
+    if a.dtype is torch.bfloat16:
+        return None
+    groups: tuple[int, ...] = ()
+    if a.dim() == b.dim():
+        groups = a.shape[:1] if offs is None else offs.shape[:1]
+    shape = (*groups, a.shape[-2], b.shape[-1])
+    return torch.empty(shape, dtype=out_dtype or a.dtype, device=a.device)
+
+
+def _embedding_bag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+    forward_only: bool = False,
+) -> tuple[Tensor, ...] | None:
+    """The kernel for the CPU makes the first two of its three tables of indices one row too
+    long, if at all."""
+    if weight.device.type != "cpu":
+        return None
+    summed, largest = mode == _SUM, mode == _MAX
+    given, count = offsets.shape[0], offsets.shape[0] - include_last_offset
+    dense = weight.stride(1) == 1 and (per_sample_weights is None or per_sample_weights.dim() == 1)
+    at_once = summed and dense and padding_idx < 0 and weight.dtype in _SUMMED_AT_ONCE
+    shown = given if forward_only and summed else count
+    last = (count, weight.shape[1]) if largest else (shown,)
+    return (
+        weight.new_empty(count, weight.shape[1]),
+        offsets.new_empty(0) if at_once else offsets.new_empty(indices.numel() + 1)[:-1],
+        offsets.new_empty(given)[:shown],
+        offsets.new_empty(last),
+    )
+
+
+def _strided(tensor: Tensor, size: list[int]) -> tuple[object, ...] | None:
+    """The arguments of `as_strided` for a view; none if torch's own view will do.
+
+    Torch's gives dimensions of size 1 other strides, and these decide whether an image of a
+    batch of one has its channels last.
+    """
+    numbers = (*size, *tensor.shape)
+    # Types first: to ask whether a symbol is 1 would be a condition on it.
+    if not all(type(n) is int for n in (*numbers, *tensor.stride())):
+        return None
+    if 1 not in numbers and -1 not in numbers:
+        return None
+    shape = infer_size(size, tensor.numel()) if -1 in size else size
+    if prod(shape) != tensor.numel():
+        return None
+    strides = _compute_stride(tensor.shape, tensor.stride(), shape)
+    return None if strides is None else (tensor, shape, strides)
+
+
+_VIEWS = frozenset((torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default))
+
+_SUM, _MAX = 0, 2
+_SUMMED_AT_ONCE = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def _nan_to_num(tensor: Tensor, *limits: float | None, **named: float | None) -> Tensor | None:
+    """Torch's asks which numbers are infinite, and cannot ask that of complex ones."""
+    return torch.empty_like(tensor) if tensor.is_complex() else None
+
+
+def _nan_to_num_(tensor: Tensor, *limits: float | None, **named: float | None) -> Tensor | None:
+    return tensor if tensor.is_complex() else None
+
+
+def _ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> tuple[Tensor, Tensor] | None:
+    """Torch has none.  How long the longest target is, the data decides."""
+    mode = getattr(log_probs, "fake_mode", None)
+    most = targets.shape[-1]
+    if mode is None or mode.shape_env is None or not isinstance(most, int):
+        return None
+    longest = mode.shape_env.create_unbacked_symint()
+    mode.shape_env._constrain_range_for_size(longest.node.expr, min=0, max=most)
+    steps, batch = log_probs.shape[:2]
+    return log_probs.new_empty(batch), log_probs.new_empty(batch, steps, 2 * longest + 1)
+
+
+def _ctc_loss_backward(gradient: Tensor, log_probs: Tensor, *rest: object) -> Tensor:
+    return torch.empty_like(log_probs, memory_format=torch.contiguous_format)
+
+
+KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
+    torch.ops.aten._grouped_mm.default: _grouped_mm,
+    torch.ops.aten.nan_to_num.default: _nan_to_num,
+    torch.ops.aten.nan_to_num_.default: _nan_to_num_,
+    torch.ops.aten._ctc_loss.Tensor: _ctc_loss,
+    torch.ops.aten._ctc_loss_backward.Tensor: _ctc_loss_backward,
+    torch.ops.aten._embedding_bag.default: _embedding_bag,
+    torch.ops.aten._embedding_bag_forward_only.default: partial(_embedding_bag, forward_only=True),
+}
+"""None from a kernel: torch's will do."""

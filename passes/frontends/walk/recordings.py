@@ -1,0 +1,60 @@
+"""What a capture recorded of its nodes, as far as it holds for every run.
+
+`make_fx` on real tensors records numbers for sizes that its own data decided.  Another run has
+others, of such a tensor and of all that is made from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_leaves, tree_map
+
+from passes.frontends.effects.schema import signature
+from passes.frontends.fakes.limits import MASKS
+from passes.frontends.fakes.undecided import is_dynamic, is_undecided, unsized
+from passes.frontends.fakes.world import World, tensors_in
+from passes.frontends.walk.env import MISSING, Env
+from passes.frontends.walk.nodes import recorded_of
+
+
+# Any: what captures record has no one type.
+def holding_of(node: fx.Node, env: Env, world: World) -> Any:
+    """What the capture recorded of a node, without the sizes of tensors that may be those of one
+    run alone; `MISSING` if nothing."""
+    recorded = recorded_of(node, MISSING)
+    if recorded is MISSING or any(map(is_dynamic, tree_leaves(recorded))):
+        return recorded
+    if not _is_decided_by_data(node) and not any(_is_less(n, env) for n in node.all_input_nodes):
+        return recorded
+    return tree_map(
+        lambda leaf: unsized(leaf, world) if isinstance(leaf, torch.Tensor) else leaf, recorded
+    )
+
+
+def _is_less(node: fx.Node, env: Env) -> bool:
+    """Whether less is known of a node than was recorded."""
+    recorded, result = tensors_in(recorded_of(node)), env[node].result
+    if any(map(is_dynamic, recorded)):
+        return False
+    return bool(recorded) and (result is MISSING or any(map(is_undecided, tree_leaves(result))))
+
+
+def _is_decided_by_data(node: fx.Node) -> bool:
+    """Whether data decides the sizes of what an operator returns."""
+    target: Any = node.target
+    if not isinstance(target, OpOverload) or torch.Tag.dynamic_output_shape not in target.tags:
+        return False
+    about = signature(target)
+    given: dict[str, Any] = {**dict(zip(about.arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
+    if about.name == "index":
+        found = [recorded_of(one, MISSING) for one in given["indices"] if one is not None]
+        return any(one is MISSING or one.dtype in MASKS for one in found)
+    return given.get(_TOLD_BY.get(about.name, ""), -1) in (None, -1)
+
+
+_TOLD_BY = {"one_hot": "num_classes", "repeat_interleave": "output_size"}
+"""Arguments that tell the size, where they are given."""
