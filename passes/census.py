@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from attrs import frozen
 
 from passes.program import (
-    ANYTHING,
     INPUT,
     EntryValue,
     Fresh,
@@ -40,7 +39,8 @@ class Census:
     nested: Sequence[Op]
     """With regions."""
     writers: Sequence[Op]
-    """That write, or may do anything."""
+    """That may write what they are given.  One that may do anything may also write what such an op
+    was given before it, which that may have written already."""
     resizers: Sequence[Op]
     entry: Mapping[int, int]
     owner: Mapping[int, EntryValue]
@@ -70,9 +70,9 @@ class Census:
                 sizes[number] = found.nbytes
         for op in program.all_ops:
             effects = op.effects
-            if op.regions or op.region_flow:
+            if op.regions:
                 nested.append(op)
-            if effects.writes or effects.origin is ANYTHING:
+            if effects.writes:
                 writers.append(op)
             if effects.resizes:
                 resizers.append(op)
@@ -85,7 +85,6 @@ class Census:
                         sizes[number] = fresh.nbytes
                         if isinstance(fresh, Fresh) and fresh.most is not None:
                             most[number] = fresh.most
-            if op.kind is not INPUT or op.path:
                 for value in op.defines:
                     defined[value.index] = op.index
         for op in nested:
