@@ -41,7 +41,9 @@ def at_most(
         )
     made = Aliases.of(case.facts.program).allocations
     most: dict[Storage, int | None] = {}
-    for number, size in case.facts.sizes.items():
-        for which in (number, earlier(number)):
-            most[made.storage(which)] = bounds(size, box)[1]
+    sizes_of = case.facts.sizes  # of entry values that share a storage with another, too
+    for number in (*made.owner, *made.allocated):
+        if number in sizes_of:
+            for which in (number, earlier(number)):
+                most[made.storage(which)] = bounds(sizes_of[number], box)[1]
     return case.facts.program, most

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from passes.frontends.effects.schema import signature
 from passes.frontends.fakes.limits import MASKS
 from passes.frontends.fakes.undecided import is_dynamic, is_undecided, unsized
-from passes.frontends.fakes.world import World, tensors_in
+from passes.frontends.fakes.world import World, has_storage, known_int, tensors_in
 from passes.frontends.walk.env import MISSING, Env
 from passes.frontends.walk.nodes import recorded_of
 
@@ -40,7 +40,15 @@ def _is_less(node: fx.Node, env: Env) -> bool:
     recorded, result = tensors_in(recorded_of(node)), env[node].result
     if any(map(is_dynamic, recorded)):
         return False
-    return bool(recorded) and (result is MISSING or any(map(is_undecided, tree_leaves(result))))
+    return bool(recorded) and (result is MISSING or any(map(_is_unsized, tree_leaves(result))))
+
+
+def _is_unsized(value: object) -> bool:
+    """Whether the shape or the strides of a tensor are unknown, or what a number is.  Where in its
+    storage a tensor begins may be unknown: no size follows from it."""
+    if isinstance(value, torch.Tensor) and has_storage(value):
+        return any(known_int(size) is None for size in (*value.shape, *value.stride()))
+    return is_undecided(value)
 
 
 def _is_decided_by_data(node: fx.Node) -> bool:
