@@ -9,6 +9,7 @@ from __future__ import annotations
 from bench.control import Instruction, Program, bits_of
 from bench.measure import Posed
 from dataflow import Bits, Flow
+from dataflow.order import collector_paused
 
 
 def prepare(program: Program) -> Posed[list[int], frozenset[int]]:
@@ -17,6 +18,7 @@ def prepare(program: Program) -> Posed[list[int], frozenset[int]]:
     return Posed(lambda: live(flow), lambda found: (frozenset(Bits.members(b)) for b in found))
 
 
+@collector_paused()
 def live(flow: Flow[Instruction[int]]) -> list[int]:
     """What is live before each block of a graph with one entry, from which all is reached."""
     nodes, count = flow.nodes, len(flow.blocks)
