@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
 from typing import Any
@@ -33,7 +33,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
         if strided is not None:
             func, args = torch.ops.aten.as_strided.default, strided
         given = (*args, *kwargs.values()) if kwargs else args
-        if any(map(_has_undecided, given)):
+        if _has_undecided(given):
             return self._without_values(func, types, args, kwargs or {})
         return super().dispatch(func, types, args, kwargs)
 
@@ -57,11 +57,15 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
                     self.fake_tensor_converter.invalidate_constant_aliases(tensor.constant)
 
 
-def _has_undecided(argument: object) -> bool:
-    """Whether an argument is a number, or has one, that is neither a size nor known."""
-    if isinstance(argument, (tuple, list)):
-        return any(map(_has_undecided, argument))
-    return isinstance(argument, (torch.SymFloat, torch.SymBool))
+def _has_undecided(arguments: Sequence[object]) -> bool:
+    """Whether a number that is neither a size nor known is among arguments, or in one."""
+    for argument in arguments:
+        kind = type(argument)
+        if kind is torch.SymFloat or kind is torch.SymBool:
+            return True
+        if isinstance(argument, (tuple, list)) and _has_undecided(argument):
+            return True
+    return False
 
 
 def _grouped_mm(

@@ -26,9 +26,10 @@ def holding_of(node: fx.Node, env: Env, world: World) -> Any:
     """What the capture recorded of a node, without the sizes of tensors that may be those of one
     run alone; `MISSING` if nothing."""
     recorded = recorded_of(node, MISSING)
-    if recorded is MISSING or any(map(is_dynamic, tree_leaves(recorded))):
+    if recorded is MISSING:
         return recorded
-    if not _is_decided_by_data(node) and not any(_is_less(n, env) for n in node.all_input_nodes):
+    doubtful = _is_decided_by_data(node) or any(_is_less(n, env) for n in node.all_input_nodes)
+    if not doubtful or any(map(is_dynamic, tree_leaves(recorded))):
         return recorded
     return tree_map(
         lambda leaf: unsized(leaf, world) if isinstance(leaf, torch.Tensor) else leaf, recorded
@@ -37,17 +38,19 @@ def holding_of(node: fx.Node, env: Env, world: World) -> Any:
 
 def _is_less(node: fx.Node, env: Env) -> bool:
     """Whether less is known of a node than was recorded."""
-    recorded, result = tensors_in(recorded_of(node)), env[node].result
-    if any(map(is_dynamic, recorded)):
+    result = env[node].result
+    if result is not MISSING and not any(map(_is_unsized, tree_leaves(result))):
         return False
-    return bool(recorded) and (result is MISSING or any(map(_is_unsized, tree_leaves(result))))
+    recorded = tensors_in(recorded_of(node))
+    return bool(recorded) and not any(map(is_dynamic, recorded))
 
 
 def _is_unsized(value: object) -> bool:
     """Whether the shape or the strides of a tensor are unknown, or what a number is.  Where in its
     storage a tensor begins may be unknown: no size follows from it."""
     if isinstance(value, torch.Tensor) and has_storage(value):
-        return any(known_int(size) is None for size in (*value.shape, *value.stride()))
+        layout = (*value.shape, *value.stride())
+        return any(type(size) is not int and known_int(size) is None for size in layout)
     return is_undecided(value)
 
 
