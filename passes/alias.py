@@ -71,8 +71,10 @@ class PointsTo(SparseForward[Op, Points]):
     def transfer(self, op: Op, operands: Sequence[Points]) -> Sequence[Points]:
         facts: list[Points] = []
         for effect, value in zip(op.effects.results, op.defines):  # noqa: B905  # the solver counts
-            if type(effect) is Fresh:  # most are
+            if type(effect) is Fresh:  # most are; of the others, most are views
                 facts.append(value.index)
+            elif type(effect) is AliasOf and len(effect.operands) == 1:
+                facts.append(operands[effect.operands[0]])
             else:
                 facts.append(self.pointees(effect, value, operands, facts))
         return facts

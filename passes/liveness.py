@@ -187,10 +187,17 @@ class Liveness:
                 start = 0
             if stop > final:
                 stop = final
-            span = start, (stop if stop > start else start)
+            if stop < start:
+                stop = start
             for number in (fact,) if type(fact) is int else numbers(fact):
-                known = found.get(number)
-                found[number] = (span,) if known is None else merged(known, span)
+                if number not in found:
+                    found[number] = ((start, stop),)
+                    continue
+                begin, end = found[number][-1]
+                if not begin <= start <= end:  # only where there are regions
+                    found[number] = merged(found[number], (start, stop))
+                elif stop > end:
+                    found[number] = (*found[number][:-1], (begin, stop))
         return found
 
     @cached_property

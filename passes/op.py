@@ -119,7 +119,7 @@ class RegionFlow:
         return not self.early and any(copy.kind is CopyKind.STACK for copy in self.copies)
 
 
-@define(eq=False, frozen=True, slots=False)
+@define(eq=False, frozen=True)
 class Op:
     """One operation at one call path.
 

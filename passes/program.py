@@ -59,6 +59,8 @@ class Role(Enum):
     GRADIENT = "gradient"
     STATE = "state"
 
+    __hash__ = object.__hash__  # they are compared by identity, and names take long to hash
+
 
 @frozen(eq=False)
 class EntryValue:
