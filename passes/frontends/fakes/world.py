@@ -45,6 +45,13 @@ def known_int(size: object) -> int | None:
     return int(hint) if hint is not None else None
 
 
+def _known_ints(sizes: Sequence[int | torch.SymInt]) -> tuple[int | None, ...]:
+    for size in sizes:
+        if type(size) is not int:
+            return tuple(map(known_int, sizes))
+    return tuple(sizes)  # type: ignore[arg-type]  # ints, all of them
+
+
 def type_of(tensor: torch.Tensor) -> TensorType:
     """The type of a tensor, real or fake.  Without strides for one that has not one storage."""
     if not has_storage(tensor):
@@ -56,8 +63,8 @@ def type_of(tensor: torch.Tensor) -> TensorType:
             str(tensor.device),
         )
     return TensorType(
-        tuple([known_int(size) for size in tensor.shape]),
-        tuple([known_int(step) for step in tensor.stride()]),
+        _known_ints(tensor.shape),
+        _known_ints(tensor.stride()),
         known_int(tensor.storage_offset()),
         _dtype(tensor),
         _device(tensor.device),

@@ -73,6 +73,8 @@ def bound(argument: object, env: Env) -> Bound:
 
 def leaves_of(result: object) -> list[torch.Tensor | None]:
     """The tensor leaves of a result in pytree order; None for one that is missing."""
+    if isinstance(result, torch.Tensor):  # as most are
+        return [result]
     return [
         leaf if isinstance(leaf, torch.Tensor) else None
         for leaf in tree_leaves(result)

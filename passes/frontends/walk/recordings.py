@@ -6,6 +6,7 @@ others, of such a tensor and of all that is made from it.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -38,11 +39,13 @@ def holding_of(node: fx.Node, env: Env, world: World) -> Any:
 
 def _is_less(node: fx.Node, env: Env) -> bool:
     """Whether less is known of a node than was recorded."""
-    result = env[node].result
+    result, recorded = env[node].result, recorded_of(node, MISSING)
+    if result is recorded:  # as for all that the walk took from the capture as it was
+        return False
     if result is not MISSING and not any(map(_is_unsized, tree_leaves(result))):
         return False
-    recorded = tensors_in(recorded_of(node))
-    return bool(recorded) and not any(map(is_dynamic, recorded))
+    tensors = tensors_in(recorded)
+    return bool(tensors) and not any(map(is_dynamic, tensors))
 
 
 def _is_unsized(value: object) -> bool:
@@ -56,8 +59,8 @@ def _is_unsized(value: object) -> bool:
 
 def _is_decided_by_data(node: fx.Node) -> bool:
     """Whether data decides the sizes of what an operator returns."""
-    target: Any = node.target
-    if not isinstance(target, OpOverload) or torch.Tag.dynamic_output_shape not in target.tags:
+    target = node.target
+    if not isinstance(target, OpOverload) or not _may_ask_data(target):
         return False
     about = signature(target)
     given: dict[str, Any] = {**dict(zip(about.arguments, node.args)), **node.kwargs}  # noqa: B905  # rest by name
@@ -65,6 +68,11 @@ def _is_decided_by_data(node: fx.Node) -> bool:
         found = [recorded_of(one, MISSING) for one in given["indices"] if one is not None]
         return any(one is MISSING or one.dtype in MASKS for one in found)
     return given.get(_TOLD_BY.get(about.name, ""), -1) in (None, -1)
+
+
+@cache
+def _may_ask_data(operator: OpOverload) -> bool:
+    return torch.Tag.dynamic_output_shape in operator.tags
 
 
 _TOLD_BY = {"one_hot": "num_classes", "repeat_interleave": "output_size"}
