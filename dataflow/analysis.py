@@ -108,7 +108,7 @@ class Dense(Analysis[N, V]):
         initial: list[V | Unreached] = [UNREACHED] * len(blocks)
         for start in starts:
             initial[start] = self.boundary()
-        evaluate = self.over_blocks(flow, step, [len(targets) for targets in onward])
+        evaluate = self.over_blocks(flow, step, list(map(len, onward)))
         crossings = self._crossings(flow, step)
 
         def evaluate_edges(block: int, values: list[V]) -> Sequence[V | Unreached]:
@@ -125,7 +125,7 @@ class Dense(Analysis[N, V]):
 
         return System(
             initial,
-            [(block,) for block in range(len(blocks))],
+            list(zip(range(len(blocks)))),
             onward,
             range(len(blocks)),
             evaluate_edges if crossings else evaluate,
@@ -133,7 +133,7 @@ class Dense(Analysis[N, V]):
             name,
             sequence=range(len(blocks))[::step],
             is_rapid=self.is_composed() and not crossings,
-            ends=[b for b, targets in enumerate(onward) if blocks[b] and not targets],
+            ends=[b for b, targets in enumerate(onward) if not targets and blocks[b]],
         )
 
     def _crossings(self, flow: Flow[N], step: int) -> list[list[int]]:
@@ -183,6 +183,14 @@ def endless(flow: Flow[N], before: Sequence[Sequence[int]]) -> list[int]:
     An endless loop is its own boundary, where it goes back; so is a block that leads
     nowhere.  `before` has the blocks that lead to each.
     """
+    is_easy = bytearray(len(flow.blocks))  # an exit, or it leads to a block with a larger number
+    for block in flow.exits:
+        is_easy[block] = 1
+    for source, target in flow.edges:
+        if source < target:
+            is_easy[source] = 1
+    if all(is_easy):  # numbers rise until an exit comes
+        return []
     leads_out = bytearray(len(flow.blocks))
     pending = list(flow.exits)
     for block in pending:

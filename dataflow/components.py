@@ -57,6 +57,8 @@ def strong_components(
             if len(component) > 1 or constraint in onward[constraint]:
                 loops.append((len(closed), len(closed) + len(component)))
             closed += component
+            if len(closed) == len(onward):  # what is left of the roots was reached
+                break
     count = len(closed)
     closed.reverse()
     return closed, [range(count - stop, count - start) for start, stop in reversed(loops)]

@@ -90,6 +90,11 @@ def weak_topological_order(
         sequence, loops = _arrange(search.order, heads, {h for h in heads if h >= 0})
     else:
         sequence, loops = strong_components(onward, roots)
+    if reading is reads:
+        readers: list[list[int] | None] = [None] * unknowns
+        for rank, constraint in enumerate(sequence):
+            readers[constraint] = [rank]
+        return Order(sequence, loops, readers)
     return Order(sequence, loops, readers_of(sequence, reads, unknowns))
 
 
@@ -129,7 +134,9 @@ def _roots(
     onward: Sequence[Sequence[int]], given: Sequence[int], starts: Sequence[int]
 ) -> Iterator[int]:
     """Where a search begins: where solving starts, then what nothing feeds, then what is
-    left."""
+    left.  Mostly the first is enough, and who asks goes on only if it was not."""
+    if len(starts) == 1:
+        yield starts[0]
     fed = bytearray(len(onward))
     for following in onward:
         for reader in following:
@@ -173,6 +180,8 @@ class _Search:
         for root in roots:
             if self.entered[root] < 0:
                 self._from(root)
+                if len(self.order) == count:
+                    break
         self.order.reverse()
 
     def _from(self, root: int) -> None:
