@@ -67,13 +67,14 @@ def weak_topological_order(
     unknowns: int,
     given: Sequence[int] | None = None,
     known: Sequence[object] = (),
-    nested: bool = True,
+    *,
+    nested: bool,
 ) -> Order:
     """The order for constraints that read and write numbered unknowns, in almost
     linear time; the one they are `given` in if it will do.
 
     `known[u]` is UNREACHED where nothing is known of unknown u at first: loops are entered
-    from where something is.  Without `nested` only the outermost loops are in one piece.
+    from where something is.  If not `nested`, only the outermost loops are in one piece.
     """
     given = range(len(reads)) if given is None else given
     if _feeds_only_onward(reads, writes, unknowns, given):
@@ -87,7 +88,7 @@ def weak_topological_order(
     if nested:
         search = _Search(onward, roots)
         heads = search.heads()
-        sequence, loops = _arrange(search.order, heads, {h for h in heads if h >= 0})
+        sequence, loops = _arrange(search.order, heads)
     else:
         sequence, loops = strong_components(onward, roots)
     if reading is reads:
@@ -253,12 +254,9 @@ def _root(parents: list[int], x: int) -> int:
     return x
 
 
-def _arrange(
-    order: Sequence[int], heads: Sequence[int], looping: set[int]
-) -> tuple[list[int], list[range]]:
+def _arrange(order: Sequence[int], heads: Sequence[int]) -> tuple[list[int], list[range]]:
     """Constraints with each loop in one piece, and the outermost loops."""
-    if not looping:
-        return list(order), []
+    looping = set(heads)
     inside: dict[int, list[int]] = {}
     for constraint in reversed(order):
         head = heads[constraint]

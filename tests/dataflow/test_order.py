@@ -195,10 +195,21 @@ def test_an_entry_that_is_a_loop_head_is_its_head_however_blocks_are_numbered() 
 def test_a_loop_is_entered_from_before_it_rather_than_from_inside() -> None:
     """Of two entries, 0 in the loop and 2 before it, 2 decides that 1 is the head."""
     reads, writes = [(1,), (0, 2), ()], [(0,), (1,), (2,)]
-    order = weak_topological_order(reads, writes, 3, known=[UNREACHED, None, UNREACHED])
+    order = weak_topological_order(
+        reads, writes, 3, known=[UNREACHED, None, UNREACHED], nested=True
+    )
     assert list(order.sequence) == [2, 1, 0]
-    alone = weak_topological_order(reads[:2], writes[:2], 3, known=[UNREACHED, None, None])
+    alone = weak_topological_order(
+        reads[:2], writes[:2], 3, known=[UNREACHED, None, None], nested=True
+    )
     assert list(alone.sequence) == [0, 1]
+
+
+def test_a_loop_is_entered_where_all_that_is_read_is_known() -> None:
+    """Constraint 0 also reads what 1 has to give first."""
+    reads, writes = [(0, 1), (0,)], [(0,), (1,)]
+    order = weak_topological_order(reads, writes, 2, known=[None, UNREACHED], nested=True)
+    assert list(order.sequence) == [1, 0]
 
 
 def test_twelve_loops_inside_one_another_cost_few_transfers() -> None:
