@@ -91,11 +91,6 @@ def weak_topological_order(
         sequence, loops = _arrange(search.order, heads)
     else:
         sequence, loops = strong_components(onward, roots)
-    if reading is reads:
-        readers: list[list[int] | None] = [None] * unknowns
-        for rank, constraint in enumerate(sequence):
-            readers[constraint] = [rank]
-        return Order(sequence, loops, readers)
     return Order(sequence, loops, readers_of(sequence, reads, unknowns))
 
 
