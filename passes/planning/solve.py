@@ -32,7 +32,7 @@ from passes.planning.conflict import Conflict
 from passes.planning.dive import dive
 from passes.planning.search import Outcome, Search
 from passes.planning.skyline import Preference, Puzzle
-from passes.planning.strategies import PREFERENCES, PROVER, QUICK, STRATEGIES
+from passes.planning.strategies import DIVES, PROVER, QUICK, STRATEGIES
 
 FIRST_ROUND = 300
 """Steps that each strategy may take back in the first round."""
@@ -137,9 +137,9 @@ def smallest(
     work = _Work.of(buffers, alignment, time_limit)
     work.progress = progress
     if is_quick:
-        work.dive(work.lower_bound, PREFERENCES[:2])
+        work.dive(work.lower_bound, DIVES[:2])
         work.descend()
-        work.dive(work.lower_bound, PREFERENCES[2:])
+        work.dive(work.lower_bound, DIVES[2:])
         return work.checked
     work.dive(work.lower_bound)
     steps = FIRST_ROUND
@@ -227,7 +227,7 @@ class _Work:
         if self.progress is not None:
             self.progress(layout)
 
-    def dive(self, enough: int, preferences: Sequence[Preference] = PREFERENCES) -> None:
+    def dive(self, enough: int, preferences: Sequence[Preference] = DIVES) -> None:
         """Dives, one for each preference, until one is small enough."""
         for preference in preferences:
             if self.best.size <= enough:
@@ -241,11 +241,11 @@ class _Work:
 
     def descend(self) -> None:
         """Searches at the lower bound that hardly turn back, until one finds a plan."""
-        for is_quick, strategy in ((q, s) for q in (True, False) for s in QUICK):
+        for strategy in QUICK:
             if self.best.is_optimal:
                 return
             puzzle = self._puzzle(strategy.preference)
-            found = Search(puzzle, strategy, self.lower_bound, FEW, is_quick=is_quick).run()
+            found = Search(puzzle, strategy, self.lower_bound, FEW).run()
             if not isinstance(found, Outcome):
                 self.found(found)
 
