@@ -141,7 +141,8 @@ class Sections:
     @cached_property
     def _weights(self) -> list[int]:
         """What all sections before each weigh.  In integers, so the same on every machine."""
-        weights = [(load << 32) // self.lower_bound for load in self.load]
+        most = self.lower_bound
+        weights = [(load << 32) // most for load in self.load]
         for _ in range(SQUARINGS):
             weights = [weight * weight >> 32 for weight in weights]
         return [0, *accumulate(weights)]

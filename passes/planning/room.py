@@ -47,12 +47,12 @@ def _not_covered(
 ) -> int | None:
     """A section where all that fits, and the slack, do not fill so many bytes; None if none."""
     counted, total = 0, 0  # some that are alive in the section: no more than are needed
-    for section in range(*part):
+    for section in [section for section in range(*part) if slack[section] < depth]:
         needed = depth - slack[section]
         inside = fitting & puzzle.alive[section]
-        for bit in bits(counted & ~inside):
-            total -= puzzle.sizes[bit]
-        counted &= inside
+        if gone := counted & ~inside:
+            total -= sum([puzzle.sizes[bit] for bit in bits(gone)])
+            counted ^= gone
         if total >= needed:
             continue
         for bit in bits(inside & ~counted):
