@@ -2,8 +2,8 @@
 
 A dive takes milliseconds and mostly reaches the lower bound; where none does, a search that
 hardly turns back mostly does.  Else strategies take turns: each searches from the beginning,
-with as many steps as the others and twice as many in the next round.  Buffers in stretches of time that nothing connects are searched
-apart.
+with as many steps as the others and twice as many in the next round.  Buffers in stretches of
+time that nothing connects are searched apart.
 
 The best plan so far, the lower bound so far and what is left between them are known at any
 time.
@@ -30,9 +30,9 @@ from passes.planning.buffers import (
 from passes.planning.check import check
 from passes.planning.conflict import Conflict
 from passes.planning.dive import dive
-from passes.planning.search import Outcome, Search
+from passes.planning.search import Outcome, Search, Strategy
 from passes.planning.skyline import Preference, Puzzle
-from passes.planning.strategies import DIVES, PROVER, QUICK, STRATEGIES
+from passes.planning.strategies import PROVER, QUICK, STRATEGIES
 
 FIRST_ROUND = 300
 """Steps that each strategy may take back in the first round."""
@@ -224,26 +224,17 @@ class _Work:
             self.progress(layout)
 
     def begin(self, capacity: int) -> None:
-        """What finds most plans within a capacity: two dives, a few searches that hardly turn
-        back, more dives."""
-        self._dive(capacity, DIVES[:2])
-        for strategy in QUICK:
-            if self.best.size <= capacity or self.is_late:
-                return
-            puzzle = self._puzzle(strategy.preference)
-            found = Search(puzzle, strategy, capacity, FEW, self.deadline).run()
-            if found is Outcome.IMPOSSIBLE:
-                break
-            if not isinstance(found, Outcome):
-                self.found(found)
-        self._dive(capacity, DIVES[2:])
-
-    def _dive(self, capacity: int, preferences: Sequence[Preference]) -> None:
-        """Dives, one for each preference, until one is small enough."""
-        for preference in preferences:
+        """What finds most plans within a capacity: dives, and searches that hardly turn back."""
+        for way in QUICK:
             if self.best.size <= capacity:
                 return
-            self.found(dive(self._puzzle(preference)))
+            if not isinstance(way, Strategy):
+                self.found(dive(self._puzzle(way)))
+            elif not self.is_late:
+                puzzle = self._puzzle(way.preference)
+                found = Search(puzzle, way, capacity, FEW, self.deadline).run()
+                if not isinstance(found, Outcome):
+                    self.found(found)
 
     def _puzzle(self, preference: Preference) -> Puzzle:
         if preference not in self.puzzles:

@@ -1,7 +1,7 @@
 """Orders in which to try: preferences among buffers, rules among niches, and all pairs.
 
-Four preferences, by largest load that a buffer is under, lifetime and area; three rules; two
-ways to choose a section.  None is best everywhere, so a search takes turns among all of them.
+Preferences by the largest load that a buffer is under, how full it is where it lives, lifetime and
+area; three rules; two ways to choose a section.  None is best everywhere, so they take turns.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from passes.planning.buffers import Buffer, Interval, Sections
 from passes.planning.search import Niche, Strategy
+from passes.planning.skyline import Preference
 
 
 def _width(buffer: Buffer) -> int:
@@ -72,38 +73,29 @@ def most_failed(niche: Niche, failures: int) -> tuple[float, ...]:
     return (niche.choices / (1 + failures),)
 
 
-PREFERENCES = (
-    by_load_and_width,
-    by_load_and_area,
-    by_load_and_sections,
-    by_area,
+STRATEGIES = tuple(
+    Strategy(preference, rule, follows_best)
+    for preference in (by_load_and_width, by_load_and_area, by_load_and_sections, by_area)
+    for follows_best in (True, False)
+    for rule in (tightest, most_failed, lowest)
 )
-"""Those of searches that go on."""
+"""Those of searches that go on, in the order in which they take turns."""
 
-DIVES = (
+QUICK: tuple[Preference | Strategy, ...] = (
     by_load_and_fullness,
     by_load_and_width,
+    Strategy(by_load_and_fullness, tightest, follows_best=True),
+    Strategy(by_fullness, tightest, follows_best=True),
     by_fullness,
     by_load_and_area,
     by_load_and_sections,
     by_area,
     by_width,
+    Strategy(by_load_and_width, tightest, follows_best=True),
+    Strategy(by_load_and_area, tightest, follows_best=True),
 )
-"""Those of dives, in turn: the first two find most of the smallest plans of programs."""
-
-STRATEGIES = tuple(
-    Strategy(preference, rule, follows_best)
-    for preference in PREFERENCES
-    for follows_best in (True, False)
-    for rule in (tightest, most_failed, lowest)
-)
-"""Every preference with every rule, in the order in which they take turns."""
-
-QUICK = tuple(
-    Strategy(preference, tightest, follows_best=True)
-    for preference in (by_load_and_fullness, by_fullness, by_load_and_width, by_load_and_area)
-)
-"""The few that mostly find a plan with hardly a step taken back."""
+"""What finds most plans, in turn: a preference by a dive, a strategy by a search that hardly turns
+back.  Of programs, mostly one of the first four does."""
 
 PROVER = Strategy(by_load_and_area, tightest, follows_best=False)
 """The one that mostly proves first that there is no plan, for which preferences do not matter."""
