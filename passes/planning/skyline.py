@@ -207,13 +207,8 @@ def fitting(puzzle: Puzzle, skyline: Skyline, segment: int, unplaced: int) -> in
     """
     left, right = skyline.starts[segment], skyline.starts[segment + 1]
     found = unplaced & puzzle.starting[left] & puzzle.ending[right]
-    for bit in puzzle.gapped:
-        parts = puzzle.parts[bit]
-        if (
-            unplaced >> bit & 1
-            and _touches(parts, left, right)
-            and skyline.over(parts) == skyline.heights[segment]
-        ):
+    for bit in _gapped_inside(puzzle, left, right, unplaced):
+        if skyline.over(puzzle.parts[bit]) == skyline.heights[segment]:
             found |= 1 << bit
     return found
 
@@ -222,13 +217,20 @@ def next_floor(puzzle: Puzzle, skyline: Skyline, segment: int, unplaced: int) ->
     """The lowest height at which something can be in a niche, if not on its floor."""
     lowest = min(skyline.walls(segment))
     left, right = skyline.starts[segment], skyline.starts[segment + 1]
-    for bit in puzzle.gapped:
-        if unplaced >> bit & 1 and _touches(puzzle.parts[bit], left, right):
-            height = skyline.over(puzzle.parts[bit])
-            if skyline.heights[segment] < height < lowest:
-                lowest = height
+    for bit in _gapped_inside(puzzle, left, right, unplaced):
+        height = skyline.over(puzzle.parts[bit])
+        if skyline.heights[segment] < height < lowest:
+            lowest = height
     return lowest
 
 
-def _touches(parts: Sequence[Interval], left: int, right: int) -> bool:
-    return any(start < right and left < end for start, end in parts)
+def _gapped_inside(puzzle: Puzzle, left: int, right: int, unplaced: int) -> Sequence[int]:
+    """The unplaced buffers with gaps of which a part is between two walls, and none across."""
+    if not puzzle.gapped:
+        return ()
+    found = unplaced & puzzle.with_gaps
+    for wall in (left, right):
+        if 0 < wall < len(puzzle.alive):
+            found &= ~(puzzle.alive[wall - 1] & puzzle.alive[wall])
+    parts = puzzle.parts
+    return [bit for bit in bits(found) if any(left <= start < right for start, _ in parts[bit])]

@@ -43,7 +43,7 @@ PROVER_SHARE = 20
 EXPLAINING = 50_000
 """Steps, of all searches together, for the few buffers that say why there is no plan."""
 
-FEW = 40
+FEW = 100
 """Steps that a search may take back if it is to be quick."""
 
 
