@@ -61,6 +61,17 @@ def test_a_buffer_with_a_gap_may_be_between_the_walls() -> None:
     assert full_section(Buffer(((1, 2), (4, 5)), 3), capacity=6) is None
 
 
+def test_sections_that_are_nearly_full_weigh_the_most() -> None:
+    """A per cent of the bound that is free halves the weight; ranges add up."""
+    sections = Sections([], [100, 99, 98, 50])
+    full, nearly, less, half = (sections.fullness([(s, s + 1)]) for s in range(4))
+    assert full == 1 << 32
+    assert 1.8 < full / nearly < 2 < full / less < 4
+    assert half == 0
+    assert sections.fullness([(0, 2), (3, 4)]) == full + nearly
+    assert [sections.largest_load([part]) for part in ((0, 4), (1, 3), (3, 4))] == [100, 99, 50]
+
+
 def test_sets_of_a_puzzle() -> None:
     buffers = [Buffer(((0, 2),), 5), Buffer(((1, 3), (4, 6)), 9), Buffer(((2, 6),), 2)]
     puzzle = Puzzle(buffers, Sections.of(buffers), by_area)
