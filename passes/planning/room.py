@@ -47,7 +47,8 @@ def _not_covered(
 ) -> int | None:
     """A section where all that fits, and the slack, do not fill so many bytes; None if none."""
     counted, total = 0, 0  # some that are alive in the section: no more than are needed
-    for section in [section for section in range(*part) if slack[section] < depth]:
+    first, end = part
+    for section in [s for s, free in enumerate(slack[first:end], first) if free < depth]:
         needed = depth - slack[section]
         inside = fitting & puzzle.alive[section]
         if gone := counted & ~inside:
