@@ -62,11 +62,14 @@ class Plan:
 
     def slot(self, storage_class: StorageClass) -> Slot:
         """Where a storage class is.  Raises `KeyError` for one that is in no arena: it exists at
-        entry, has 0 bytes or is of another program."""
+        entry, has 0 bytes, stands for earlier iterations or is of another program."""
         Aliases.of(self.program).check_class(storage_class)
         storage = storage_class.storage
         if storage not in self.slots:
-            why = "it has 0 bytes" if storage.role is None else "it exists at entry"
+            if storage.earlier:
+                why = "earlier iterations made it, `carried` has the slots of what a loop carries"
+            else:
+                why = "it has 0 bytes" if storage.role is None else "it exists at entry"
             raise KeyError(f"{storage_class.id} is not in an arena: {why}")
         return self.slots[storage]
 

@@ -10,6 +10,8 @@ The *lower bound* is the most bytes alive together.  No arena is smaller.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import accumulate
 
 from attrs import define, frozen
 
@@ -20,6 +22,10 @@ Interval = tuple[int, int]
 
 LARGEST = 1 << 62
 """No arena is this large: offsets have to fit in 64 bits."""
+
+SQUARINGS = 6
+"""How often the share of a section is squared, for its weight: that halves with each per cent of
+the lower bound that is free."""
 
 
 @frozen
@@ -109,6 +115,37 @@ class Sections:
     def lower_bound(self) -> int:
         """The most bytes alive together."""
         return max(self.load, default=0)
+
+    def largest_load(self, parts: Iterable[Interval]) -> int:
+        """The largest load in some ranges of sections, at the cost of a look-up for each."""
+        found = 0
+        for start, end in parts:
+            level = (end - start).bit_length() - 1
+            table = self._maxima[level]
+            found = max(found, table[start], table[end - (1 << level)])
+        return found
+
+    def fullness(self, parts: Iterable[Interval]) -> int:
+        """The weight of some ranges of sections: those that are nearly full weigh the most."""
+        return sum(self._weights[end] - self._weights[start] for start, end in parts)
+
+    @cached_property
+    def _maxima(self) -> list[list[int]]:
+        """`[level][s]` is the largest load in the `2 ** level` sections from `s`."""
+        tables = [self.load]
+        while 2 ** len(tables) <= len(self.load):
+            table, half = tables[-1], 2 ** (len(tables) - 1)
+            tables.append(list(map(max, table, table[half:])))
+        return tables
+
+    @cached_property
+    def _weights(self) -> list[int]:
+        """What all sections before each weigh.  In integers, so the same on every machine."""
+        most = self.lower_bound
+        weights = [(load << 32) // most for load in self.load]
+        for _ in range(SQUARINGS):
+            weights = [weight * weight >> 32 for weight in weights]
+        return [0, *accumulate(weights)]
 
     def alive_at(self, section: int) -> list[int]:
         """The numbers of the buffers alive in a section."""

@@ -17,37 +17,58 @@ from passes.planning.skyline import NO_WALL, Puzzle, Skyline, bits
 def lacks_room(
     puzzle: Puzzle,
     skyline: Skyline,
-    limits: Sequence[int],
+    slack: Sequence[int],
     unplaced: int,
     part: Interval,
 ) -> int | None:
     """A section that has too little room since a part of the skyline was raised, or None.
 
-    `limits` is how high each section may be at most, if what is unplaced there is to lie on it.
+    `slack` is how many bytes of each section may still be left empty.
     """
-    for left, right, wall in _basins_beside(skyline, part):
-        if wall <= min(limits[left:right]):
-            continue
-        fitting = unplaced & (puzzle.starting[left] & puzzle.ending[right] | puzzle.with_gaps)
-        known, total = 0, 0
-        for section in range(left, right):
-            if wall <= limits[section]:
+    starts, heights = skyline.starts, skyline.heights
+    for first, last, wall in _basins_beside(skyline, part):
+        fitting: int | None = None
+        for segment in range(first, last):
+            depth = wall - heights[segment]
+            left, right = starts[segment], starts[segment + 1]
+            if depth <= min(slack[left:right]):
                 continue
-            inside = fitting & puzzle.alive[section]
-            total += _size(puzzle, inside & ~known) - _size(puzzle, known & ~inside)
-            known = inside
-            if wall - total > limits[section]:
-                return section
+            if fitting is None:
+                around = puzzle.starting[starts[first]] & puzzle.ending[starts[last]]
+                fitting = unplaced & (around | puzzle.with_gaps)
+            full = _not_covered(puzzle, slack, fitting, (left, right), depth)
+            if full is not None:
+                return full
     return None
 
 
-def _size(puzzle: Puzzle, found: int) -> int:
-    """Bytes of some buffers."""
-    return sum([puzzle.sizes[bit] for bit in bits(found)])
+def _not_covered(
+    puzzle: Puzzle, slack: Sequence[int], fitting: int, part: Interval, depth: int
+) -> int | None:
+    """A section where all that fits, and the slack, do not fill so many bytes; None if none."""
+    counted, total = 0, 0  # some that are alive in the section: no more than are needed
+    first, end = part
+    for section in [s for s, free in enumerate(slack[first:end], first) if free < depth]:
+        needed = depth - slack[section]
+        inside = fitting & puzzle.alive[section]
+        if gone := counted & ~inside:
+            total -= sum([puzzle.sizes[bit] for bit in bits(gone)])
+            counted ^= gone
+        if total >= needed:
+            continue
+        for bit in bits(inside & ~counted):
+            total += puzzle.sizes[bit]
+            counted |= 1 << bit
+            if total >= needed:
+                break
+        else:
+            return section
+    return None
 
 
 def _basins_beside(skyline: Skyline, part: Interval) -> Iterator[tuple[int, int, int]]:
-    """The basins of which this part is a wall: where each begins and ends, and its lower wall."""
+    """The basins of which this part is a wall: the first segment of each, the first after it, and
+    its lower wall."""
     starts, heights = skyline.starts, skyline.heights
     last = len(heights) - 1
     first = bisect_right(starts, part[0]) - 1
@@ -57,7 +78,7 @@ def _basins_beside(skyline: Skyline, part: Interval) -> Iterator[tuple[int, int,
         while low > 0 and heights[low - 1] <= peak:
             low -= 1
         wall = min(heights[low - 1] if low else NO_WALL, top)
-        yield starts[low], starts[first], wall
+        yield low, first, wall
     first = bisect_left(starts, part[1]) - 1
     top, high = heights[first], first
     while high < last and heights[high + 1] < top:
@@ -65,4 +86,4 @@ def _basins_beside(skyline: Skyline, part: Interval) -> Iterator[tuple[int, int,
         while high < last and heights[high + 1] <= peak:
             high += 1
         wall = min(heights[high + 1] if high < last else NO_WALL, top)
-        yield starts[first + 1], starts[high + 1], wall
+        yield first + 1, high + 1, wall

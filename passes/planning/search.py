@@ -6,9 +6,10 @@ raised to where something can be.  Every plan whose buffers have been let fall a
 can is reached in exactly one way, as niches are independent; so no order of theirs is tried
 twice.
 
-A step is hopeless if a section is raised so high that what is unplaced there does not fit
-above it, if what sticks out of a niche does not fit above its walls (`room.py`), or if that
-has been found of the same skyline and the same unplaced buffers before.
+What is raised leaves a section emptier than it could be; how many bytes of it may still be left
+empty is its *slack*.  A step is hopeless if it takes more than there is, if what sticks out of
+a niche does not fit above its walls (`room.py`), or if that has been found of the same skyline
+and the same unplaced buffers before.
 
 What may lie in a niche changes only by what is put there, so niches are kept from step to step.
 
@@ -22,13 +23,13 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import Enum
 from hashlib import blake2b
+from operator import attrgetter
 
 from attrs import define, field, frozen
 
-from passes.planning.buffers import Interval
 from passes.planning.room import lacks_room
 from passes.planning.skyline import Preference, Puzzle, Skyline, bits, fitting, next_floor
 
@@ -37,6 +38,9 @@ NOTHING = -1
 
 REMEMBERED = 200_000
 """How many hopeless steps are kept, of some hundred bytes each."""
+
+
+_rank = attrgetter("rank")
 
 
 class Outcome(Enum):
@@ -50,8 +54,9 @@ class Outcome(Enum):
 class Niche:
     """A section at the bottom of a niche, and what may lie there.
 
-    `slack` is how far the section may still be raised; `choices` how many answers there are;
-    `raised` where it is raised to if nothing lies there, None if that is too high.
+    `slack` is that of the section; `choices` how many answers there are; `raised` where it is
+    raised to if nothing lies there, None if that is too high.  `rank` is its place among the
+    niches, after so many `failures`.
     """
 
     start: int
@@ -62,6 +67,8 @@ class Niche:
     raised: int | None
     slack: int
     choices: int
+    rank: tuple[float, ...] = ()
+    failures: int = -1
 
 
 Rule = Callable[[Niche, int], tuple[float, ...]]
@@ -80,13 +87,19 @@ class Strategy:
 
 @define(eq=False)
 class _Partial:
-    """A partial plan, the niches in it, and the answers not tried yet at one of them."""
+    """A partial plan, the niches in it, and the answers not tried yet at one of them.
+
+    `emptied` is what its last step left empty: ranges of sections, and how many bytes of each.
+    `digest` is that of the skyline and the unplaced buffers, if it was asked for.
+    """
 
     skyline: Skyline
     unplaced: int
     niches: dict[int, Niche]
     niche: Niche | None = None
-    answers: Iterator[int] = field(factory=lambda: iter(()))
+    answers: Iterator[int] = iter(())
+    emptied: list[tuple[int, int, int]] = field(factory=list)
+    digest: bytes = b""
 
     def copy(self) -> _Partial:
         """The same, with no question asked yet."""
@@ -98,8 +111,7 @@ class Search:
     """A search for a plan within `capacity` that takes back at most so many steps, until so
     late.
 
-    `limits[s]` is how high section `s` may be at most.  If it `is_quick`, it does not ask which
-    steps are hopeless, which costs more than it saves where hardly one is taken back.
+    `slack[s]` is how many bytes of section `s` may still be left empty.
     """
 
     puzzle: Puzzle
@@ -107,16 +119,15 @@ class Search:
     capacity: int
     steps: int
     deadline: float = float("inf")
-    is_quick: bool = False
     taken: int = 0
-    limits: list[int] = field(init=False)
+    slack: list[int] = field(init=False)
     twins: list[int] = field(init=False)
     failures: list[int] = field(init=False)
-    seen: set[bytes] = field(factory=set)
+    hopeless: set[bytes] = field(factory=set)
 
     def __attrs_post_init__(self) -> None:
         puzzle = self.puzzle
-        self.limits = [self.capacity - load for load in puzzle.sections.load]
+        self.slack = [self.capacity - load for load in puzzle.sections.load]
         self.failures = [0] * len(puzzle.sections.load)
         self.twins = []
         same: dict[object, int] = {}
@@ -132,15 +143,16 @@ class Search:
         if first is None:
             return Outcome.IMPOSSIBLE
         self._ask(first)
-        stack = [(first, NOTHING)]
+        stack = [first]
         while stack:
-            partial, made_by = stack[-1]
+            partial = stack[-1]
             if not partial.unplaced:
                 return offsets
             answer = next(partial.answers, None)
             if answer is None:
                 stack.pop()
-                self._take_back(made_by)
+                self._give_up(partial)
+                self._take_back(partial)
                 continue
             self.taken += 1
             if self.taken - len(stack) > self.steps or (
@@ -152,20 +164,18 @@ class Search:
             if answer != NOTHING:
                 offsets[self.puzzle.order[answer]] = niche.floor
             partial = partial.copy()
-            if self._follow(partial, niche, answer) and (
-                self.is_quick or self._is_hopeful(partial, niche, answer)
-            ):
+            if self._follow(partial, niche, answer) and self._is_hopeful(partial, niche, answer):
                 self._ask(partial)
-                stack.append((partial, answer))
+                stack.append(partial)
             else:
-                self._take_back(answer)
+                self._take_back(partial)
         return Outcome.IMPOSSIBLE
 
     def _begin(self) -> _Partial | None:
         """Nothing is placed; None if that is hopeless already."""
-        first = _Partial(Skyline.flat(len(self.limits)), self.puzzle.everything, {})
+        first = _Partial(Skyline.flat(len(self.slack)), self.puzzle.everything, {})
         if first.unplaced and not (
-            min(self.limits) >= 0 and self._settle(first, 0, len(self.limits))
+            min(self.slack) >= 0 and self._settle(first, 0, len(self.slack))
         ):
             return None
         return first
@@ -176,10 +186,11 @@ class Search:
         segment = bisect_right(skyline.starts, niche.start) - 1
         if answer == NOTHING:
             assert niche.raised is not None
-            skyline.put(segment, (niche.section, niche.section + 1), niche.raised)
+            section = niche.section
+            self._leave_empty(partial, section, section + 1, niche.raised - niche.floor)
+            skyline.put(segment, (section, section + 1), niche.raised)
         else:
             size, parts = self.puzzle.sizes[answer], self.puzzle.parts[answer]
-            self._lift(parts, size)
             if len(parts) == 1:
                 skyline.put(segment, parts[0], niche.floor + size)
             else:
@@ -188,26 +199,26 @@ class Search:
         del partial.niches[niche.start]
         return not partial.unplaced or self._settle(partial, niche.start, niche.end)
 
-    def _lift(self, parts: Sequence[Interval], size: int) -> None:
-        """Change the limits under a buffer."""
-        for start, end in parts:
-            self.limits[start:end] = [limit + size for limit in self.limits[start:end]]
+    def _leave_empty(self, partial: _Partial, start: int, end: int, nbytes: int) -> None:
+        """Take so much of the slack of some sections."""
+        self.slack[start:end] = [slack - nbytes for slack in self.slack[start:end]]
+        partial.emptied.append((start, end, nbytes))
 
-    def _take_back(self, answer: int) -> None:
-        """Set the limits as before an answer was followed."""
-        if answer != NOTHING:
-            self._lift(self.puzzle.parts[answer], -self.puzzle.sizes[answer])
+    def _take_back(self, partial: _Partial) -> None:
+        """Give back the slack that the last step took."""
+        for start, end, nbytes in partial.emptied:
+            self.slack[start:end] = [slack + nbytes for slack in self.slack[start:end]]
 
     def _is_hopeful(self, partial: _Partial, niche: Niche, answer: int) -> bool:
         """Whether there is room beside what the answer raised, and this was not met before."""
         skyline, section = partial.skyline, niche.section
         parts = [(section, section + 1)] if answer == NOTHING else self.puzzle.parts[answer]
         for part in parts:
-            full = lacks_room(self.puzzle, skyline, self.limits, partial.unplaced, part)
+            full = lacks_room(self.puzzle, skyline, self.slack, partial.unplaced, part)
             if full is not None:
                 self.failures[full] += 1
                 return False
-        return self._is_new(skyline, partial.unplaced)
+        return not self.hopeless or self._digest(partial) not in self.hopeless
 
     # -- niches ------------------------------------------------------------------------
 
@@ -232,10 +243,12 @@ class Search:
                     partial.niches[left] = niche
                     continue
                 height = next_floor(puzzle, skyline, segment, unplaced)
-                least = min(self.limits[left:right])
-                if height > least:
-                    self.failures[self.limits.index(least, left, right)] += 1
+                empty = height - skyline.heights[segment]
+                least = min(self.slack[left:right])
+                if empty > least:
+                    self.failures[self.slack.index(least, left, right)] += 1
                     return False
+                self._leave_empty(partial, left, right, empty)
                 skyline.fill(segment, height)
                 start, end = min(start, left), max(end, right)
                 raised = True
@@ -250,25 +263,26 @@ class Search:
             return [skyline.lowest()]
         first = max(bisect_right(skyline.starts, start) - 2, 0)
         last = min(bisect_right(skyline.starts, end), len(skyline.heights))
-        return [segment for segment in range(first, last) if skyline.is_niche(segment)]
+        return skyline.niches(first, last)
 
     def _niche(self, partial: _Partial, segment: int, every: int) -> Niche:
-        puzzle, skyline, limits = self.puzzle, partial.skyline, self.limits
+        puzzle, skyline = self.puzzle, partial.skyline
         floor = skyline.heights[segment]
         left, right = start, end = skyline.starts[segment], skyline.starts[segment + 1]
         if self.strategy.follows_best:
-            for first, last in puzzle.parts[next(bits(every))]:
+            best = (every & -every).bit_length() - 1
+            for first, last in puzzle.parts[best]:
                 if start <= first and last <= end:
                     start, end = first, last
                     break
-        limit = min(limits[start:end])
-        section = limits.index(limit, start, end)
+        slack = min(self.slack[start:end])
+        section = self.slack.index(slack, start, end)
         found = every & puzzle.alive[section]
         raised = next_floor(puzzle, skyline, segment, partial.unplaced)
         others = every & ~found
         if others:
             raised = min(raised, floor + puzzle.least_size(others))
-        possible = raised <= limit
+        possible = raised - floor <= slack
         return Niche(
             left,
             right,
@@ -276,15 +290,21 @@ class Search:
             floor,
             found,
             raised if possible else None,
-            limit - floor,
+            slack,
             found.bit_count() + possible,
         )
 
     def _ask(self, partial: _Partial) -> None:
         """Choose the niche to look at, and the answers there."""
-        if partial.unplaced:
-            partial.niche = min(partial.niches.values(), key=self._rank)
-            partial.answers = self._answers(partial.niche, partial.unplaced)
+        if not partial.unplaced:
+            return
+        for niche in partial.niches.values():
+            failures = self.failures[niche.section]
+            if niche.failures != failures:
+                niche.failures = failures
+                niche.rank = niche.choices > 1, *self.strategy.rule(niche, failures), niche.start
+        partial.niche = min(partial.niches.values(), key=_rank)
+        partial.answers = self._answers(partial.niche, partial.unplaced)
 
     def _answers(self, niche: Niche, unplaced: int) -> Iterator[int]:
         """What may lie there, the best first.  Of buffers that are alike, the first will do."""
@@ -294,17 +314,15 @@ class Search:
         if niche.raised is not None:
             yield NOTHING
 
-    def _rank(self, niche: Niche) -> tuple[float, ...]:
-        failures = self.failures[niche.section]
-        return niche.choices > 1, *self.strategy.rule(niche, failures), niche.start
+    def _give_up(self, partial: _Partial) -> None:
+        """Remember that there is no plan with this skyline and these unplaced buffers."""
+        if len(self.hopeless) < REMEMBERED:
+            self.hopeless.add(self._digest(partial))
 
-    def _is_new(self, skyline: Skyline, unplaced: int) -> bool:
-        """Whether this skyline with these unplaced buffers was not met before."""
-        if len(self.seen) >= REMEMBERED:
-            return True
-        text = array("q", skyline.starts + skyline.heights).tobytes()
-        key = blake2b(text + unplaced.to_bytes(len(self.twins) // 8 + 1), digest_size=16).digest()
-        if key in self.seen:
-            return False
-        self.seen.add(key)
-        return True
+    def _digest(self, partial: _Partial) -> bytes:
+        if not partial.digest:
+            skyline = partial.skyline
+            text = array("q", skyline.starts + skyline.heights).tobytes()
+            text += partial.unplaced.to_bytes(len(self.twins) // 8 + 1)
+            partial.digest = blake2b(text, digest_size=16).digest()
+        return partial.digest

@@ -24,8 +24,8 @@ from passes.planning.buffers import Buffer, Interval, Sections
 NO_WALL = 1 << 63
 """The height of the walls at both ends of time."""
 
-Preference = Callable[[Buffer, Sequence[Interval], int], tuple[int, ...]]
-"""Of a buffer, its sections and their largest load: buffers with more come first."""
+Preference = Callable[[Buffer, Sequence[Interval], Sections], tuple[int, ...]]
+"""Of a buffer, where it is alive, and all sections: buffers with more come first."""
 
 
 @define(eq=False)
@@ -50,9 +50,8 @@ class Puzzle:
 
     def __attrs_post_init__(self) -> None:
         parts = self.sections.parts
-        largest = _range_maximum(self.sections.load)
         keys = [
-            self.prefer(buffer, own, max(largest(part) for part in own))
+            self.prefer(buffer, own, self.sections)
             for buffer, own in zip(self.buffers, parts, strict=True)
         ]
         self.order = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
@@ -112,22 +111,6 @@ class Puzzle:
         return self.up_to_size[low][0]
 
 
-def _range_maximum(load: Sequence[int]) -> Callable[[Interval], int]:
-    """The largest load in a range of sections, at the cost of one look-up."""
-    tables = [load]
-    while 2 ** len(tables) <= len(load):
-        table, half = tables[-1], 2 ** (len(tables) - 1)
-        tables.append(list(map(max, table, table[half:])))
-
-    def largest(part: Interval) -> int:
-        start, end = part
-        level = (end - start).bit_length() - 1
-        table = tables[level]
-        return max(table[start], table[end - (1 << level)])
-
-    return largest
-
-
 def bits(found: int) -> Iterator[int]:
     """The bits of a set, best first."""
     while found:
@@ -157,12 +140,17 @@ class Skyline:
         left = heights[segment - 1] if segment else NO_WALL
         return left, heights[segment + 1] if segment + 1 < len(heights) else NO_WALL
 
-    def is_niche(self, segment: int) -> bool:
-        """Whether a segment is lower than both neighbours."""
-        heights, floor = self.heights, self.heights[segment]
-        return (segment == 0 or heights[segment - 1] > floor) and (
-            segment + 1 == len(heights) or heights[segment + 1] > floor
-        )
+    def niches(self, first: int, last: int) -> list[int]:
+        """Those of a few segments that are lower than both neighbours."""
+        heights, end = self.heights, len(self.heights)
+        found = []
+        before = heights[first - 1] if first else NO_WALL
+        for segment in range(first, last):
+            floor = heights[segment]
+            if before > floor and (segment + 1 == end or heights[segment + 1] > floor):
+                found.append(segment)
+            before = floor
+        return found
 
     def lowest(self) -> int:
         """The leftmost of the lowest niches."""
@@ -219,13 +207,8 @@ def fitting(puzzle: Puzzle, skyline: Skyline, segment: int, unplaced: int) -> in
     """
     left, right = skyline.starts[segment], skyline.starts[segment + 1]
     found = unplaced & puzzle.starting[left] & puzzle.ending[right]
-    for bit in puzzle.gapped:
-        parts = puzzle.parts[bit]
-        if (
-            unplaced >> bit & 1
-            and _touches(parts, left, right)
-            and skyline.over(parts) == skyline.heights[segment]
-        ):
+    for bit in _gapped_inside(puzzle, left, right, unplaced):
+        if skyline.over(puzzle.parts[bit]) == skyline.heights[segment]:
             found |= 1 << bit
     return found
 
@@ -234,13 +217,20 @@ def next_floor(puzzle: Puzzle, skyline: Skyline, segment: int, unplaced: int) ->
     """The lowest height at which something can be in a niche, if not on its floor."""
     lowest = min(skyline.walls(segment))
     left, right = skyline.starts[segment], skyline.starts[segment + 1]
-    for bit in puzzle.gapped:
-        if unplaced >> bit & 1 and _touches(puzzle.parts[bit], left, right):
-            height = skyline.over(puzzle.parts[bit])
-            if skyline.heights[segment] < height < lowest:
-                lowest = height
+    for bit in _gapped_inside(puzzle, left, right, unplaced):
+        height = skyline.over(puzzle.parts[bit])
+        if skyline.heights[segment] < height < lowest:
+            lowest = height
     return lowest
 
 
-def _touches(parts: Sequence[Interval], left: int, right: int) -> bool:
-    return any(start < right and left < end for start, end in parts)
+def _gapped_inside(puzzle: Puzzle, left: int, right: int, unplaced: int) -> Sequence[int]:
+    """The unplaced buffers with gaps of which a part is between two walls, and none across."""
+    if not puzzle.gapped:
+        return ()
+    found = unplaced & puzzle.with_gaps
+    for wall in (left, right):
+        if 0 < wall < len(puzzle.alive):
+            found &= ~(puzzle.alive[wall - 1] & puzzle.alive[wall])
+    parts = puzzle.parts
+    return [bit for bit in bits(found) if any(left <= start < right for start, _ in parts[bit])]

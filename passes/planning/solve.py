@@ -1,9 +1,9 @@
 """A plan within a capacity, or the smallest one: dives first, then searches in turn.
 
-A dive takes milliseconds and mostly reaches the lower bound.  Where none does, strategies
-take turns: each searches from the beginning, with as many steps as the others and twice as
-many in the next round.  Buffers in stretches of time that nothing connects are searched
-apart.
+A dive takes milliseconds and mostly reaches the lower bound; where none does, a search that
+hardly turns back mostly does.  Else strategies take turns: each searches from the beginning,
+with as many steps as the others and twice as many in the next round.  Buffers in stretches of
+time that nothing connects are searched apart.
 
 The best plan so far, the lower bound so far and what is left between them are known at any
 time.
@@ -30,9 +30,9 @@ from passes.planning.buffers import (
 from passes.planning.check import check
 from passes.planning.conflict import Conflict
 from passes.planning.dive import dive
-from passes.planning.search import Outcome, Search
+from passes.planning.search import Outcome, Search, Strategy
 from passes.planning.skyline import Preference, Puzzle
-from passes.planning.strategies import PREFERENCES, PROVER, QUICK, STRATEGIES
+from passes.planning.strategies import PROVER, QUICK, STRATEGIES
 
 FIRST_ROUND = 300
 """Steps that each strategy may take back in the first round."""
@@ -107,7 +107,7 @@ def within(
     work = _Work.of(buffers, alignment, time_limit)
     if work.lower_bound > capacity:
         raise PlanError(_too_many(work, capacity))
-    work.dive(capacity)
+    work.begin(capacity)
     steps = FIRST_ROUND
     while work.best.size > capacity:
         if work.is_late:
@@ -131,19 +131,15 @@ def smallest(
 ) -> Layout:
     """The smallest layout that is found in so many seconds.
 
-    `is_quick`: dives, and if need be a few searches at the lower bound that hardly ever turn
-    back; without a clock, so the same on every machine.
+    `is_quick`: only what finds most plans, without a clock, so the same on every machine.
     """
     work = _Work.of(buffers, alignment, time_limit)
     work.progress = progress
     if is_quick:
-        work.dive(work.lower_bound, PREFERENCES[:2])
-        work.descend()
-        work.dive(work.lower_bound, PREFERENCES[2:])
-        return work.checked
-    work.dive(work.lower_bound)
+        work.deadline = float("inf")
+    work.begin(work.lower_bound)
     steps = FIRST_ROUND
-    while not work.best.is_optimal and not work.is_late:
+    while not (is_quick or work.best.is_optimal or work.is_late):
         # At the bound, where most plans are found; then half way, to get nearer at least.
         low, high = work.best.lower_bound, work.best.size
         for target in (low, (low + high) // 2 // work.unit * work.unit):
@@ -227,27 +223,23 @@ class _Work:
         if self.progress is not None:
             self.progress(layout)
 
-    def dive(self, enough: int, preferences: Sequence[Preference] = PREFERENCES) -> None:
-        """Dives, one for each preference, until one is small enough."""
-        for preference in preferences:
-            if self.best.size <= enough:
+    def begin(self, capacity: int) -> None:
+        """What finds most plans within a capacity: dives, and searches that hardly turn back."""
+        for way in QUICK:
+            if self.best.size <= capacity:
                 return
-            self.found(dive(self._puzzle(preference)))
+            if not isinstance(way, Strategy):
+                self.found(dive(self._puzzle(way)))
+            elif not self.is_late:
+                puzzle = self._puzzle(way.preference)
+                found = Search(puzzle, way, capacity, FEW, self.deadline).run()
+                if not isinstance(found, Outcome):
+                    self.found(found)
 
     def _puzzle(self, preference: Preference) -> Puzzle:
         if preference not in self.puzzles:
             self.puzzles[preference] = Puzzle(self.buffers, self.sections, preference)
         return self.puzzles[preference]
-
-    def descend(self) -> None:
-        """Searches at the lower bound that hardly turn back, until one finds a plan."""
-        for is_quick, strategy in ((q, s) for q in (True, False) for s in QUICK):
-            if self.best.is_optimal:
-                return
-            puzzle = self._puzzle(strategy.preference)
-            found = Search(puzzle, strategy, self.lower_bound, FEW, is_quick=is_quick).run()
-            if not isinstance(found, Outcome):
-                self.found(found)
 
     def search(self, capacity: int, steps: int) -> Outcome | None:
         """One round of searches; None if it has found a plan within `capacity`."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._higher_order_ops import while_loop
 from torch.export import Dim
 
 import passes
@@ -47,6 +48,21 @@ def test_inputs_stay_where_they_are() -> None:
     assert plan.nbytes == 0
     with pytest.raises(KeyError, match="not in an arena"):
         plan.slot(passes.aliases(program).classes[0])
+
+
+def test_what_earlier_iterations_made_is_told_apart_from_nothing() -> None:
+    def around(x: Tensor) -> Tensor:
+        result: Tensor = while_loop(  # type: ignore[no-untyped-call]  # torch's own
+            lambda i, v: i < 3, lambda i, v: (i + 1, v * 2), (torch.tensor(0), x.cos())
+        )[1]
+        return result
+
+    program = exported(around, X)
+    plan = passes.plan(program)
+    [earlier] = [c for c in passes.aliases(program).classes if c.id.endswith("mul (earlier)")]
+    with pytest.raises(KeyError, match="earlier iterations made it"):
+        plan.slot(earlier)
+    assert {slot.nbytes for slots in plan.carried.values() for slot in slots} == {8, 64}
 
 
 def test_what_is_returned_is_kept() -> None:

@@ -10,7 +10,7 @@ import passes
 from passes import Buffer, PlanError
 from passes.planning.buffers import Sections, components
 from passes.planning.check import check
-from passes.planning.solve import Layout, smallest, within
+from passes.planning.solve import Layout, _Work, smallest, within
 
 Given = tuple[int, int, int]
 
@@ -84,6 +84,27 @@ def guillotine(rng: random.Random, width: int, height: int, pieces: int) -> list
     return [(left, right, high - low) for left, right, low, high in found]
 
 
+def training_step(seed: int) -> list[Buffer]:
+    """Activations, which the backward pass frees in turn, as gradients take their room to the end;
+    and what lives for a few moments."""
+    rng = random.Random(seed)
+    small = rng.randint(20, 200)
+    weight = rng.randint(small // 2, 2 * small)
+    given, kept = [], []
+    for now, size in enumerate((small, 1, small, 4 * small, 4 * small, small) * 30):
+        if rng.random() < 0.7:
+            kept.append((now, size))
+        else:
+            given.append((now, now + 2, size))
+    end = 1000
+    for now, (start, size) in enumerate(reversed(kept), 200):
+        given.append((start, now + 1, size))
+        given.append((now, now + rng.randint(2, 4), max(size, small)))
+        if rng.random() < 0.5:
+            given.append((now, end, rng.choice((1, weight, weight, 4 * weight))))
+    return as_buffers(given)
+
+
 @pytest.mark.parametrize("with_gaps", [False, True])
 def test_the_smallest_is_the_smallest_of_all(with_gaps: bool) -> None:
     """Both a plan of that size is found and a smaller one is proved not to be."""
@@ -100,6 +121,28 @@ def test_the_smallest_is_the_smallest_of_all(with_gaps: bool) -> None:
                 within(buffers, truth - 1)
         above += truth > Sections.of(buffers).lower_bound
     assert not with_gaps or above > 10, "no instance needed a search for its proof"
+
+
+def test_what_is_quick_reaches_the_bound_on_training_steps() -> None:
+    for seed in range(50):
+        assert smallest(training_step(seed), is_quick=True).is_optimal, seed
+
+
+def test_what_is_quick_looks_at_no_clock() -> None:
+    buffers = training_step(33)
+    layout = smallest(buffers, is_quick=True)
+    assert smallest(buffers, time_limit=0, is_quick=True) == layout
+    assert smallest(buffers, time_limit=0).size > layout.size, "no search was needed"
+
+
+def test_all_begin_with_what_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(*_: object) -> None:
+        raise AssertionError("strategies took turns")
+
+    monkeypatch.setattr(_Work, "search", search)
+    buffers = training_step(33)
+    assert smallest(buffers).is_optimal
+    assert within(buffers, Sections.of(buffers).lower_bound).is_optimal
 
 
 @pytest.mark.parametrize("pieces", [10, 30, 60])

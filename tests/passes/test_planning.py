@@ -29,10 +29,8 @@ def full_section(other: Buffer, capacity: int) -> int | None:
     puzzle = Puzzle(buffers, sections, by_area)
     unplaced = sum(1 << bit for bit, number in enumerate(puzzle.order) if number >= 3)
     heights = [4, 1, 4] + [0] * (len(sections.load) - 3)
-    limits = [capacity - load + height for load, height in zip(sections.load, heights, strict=True)]
-    return lacks_room(
-        puzzle, Skyline([*range(len(heights) + 1)], heights), limits, unplaced, (0, 1)
-    )
+    slack = [capacity - load for load in sections.load]
+    return lacks_room(puzzle, Skyline([*range(len(heights) + 1)], heights), slack, unplaced, (0, 1))
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -54,13 +52,24 @@ def test_of_two_walls_the_lower_one_counts() -> None:
     puzzle = Puzzle(buffers, Sections.of(buffers), by_area)
     unplaced = 1 << puzzle.order.index(3)
     skyline = Skyline([0, 1, 2, 3], [4, 1, 6])
-    assert lacks_room(puzzle, skyline, [4, 4, 6], unplaced, (2, 3)) is None
-    assert lacks_room(puzzle, skyline, [3, 3, 5], unplaced, (2, 3)) == 1
+    assert lacks_room(puzzle, skyline, [0, 3, 0], unplaced, (2, 3)) is None
+    assert lacks_room(puzzle, skyline, [0, 2, 0], unplaced, (2, 3)) == 1
 
 
 def test_a_buffer_with_a_gap_may_be_between_the_walls() -> None:
     """Where it lies is not looked at, so it does not count as sticking out."""
     assert full_section(Buffer(((1, 2), (4, 5)), 3), capacity=6) is None
+
+
+def test_sections_that_are_nearly_full_weigh_the_most() -> None:
+    """A per cent of the bound that is free halves the weight; ranges add up."""
+    sections = Sections([], [100, 99, 98, 50])
+    full, nearly, less, half = (sections.fullness([(s, s + 1)]) for s in range(4))
+    assert full == 1 << 32
+    assert 1.8 < full / nearly < 2 < full / less < 4
+    assert half == 0
+    assert sections.fullness([(0, 2), (3, 4)]) == full + nearly
+    assert [sections.largest_load([part]) for part in ((0, 4), (1, 3), (3, 4))] == [100, 99, 50]
 
 
 def test_sets_of_a_puzzle() -> None:
