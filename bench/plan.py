@@ -5,9 +5,11 @@
 `FOLDER` may have instances as CSV files with the columns `lower`, `upper` (exclusive) and
 `size`, whose capacity is the number in the name, as in `A.1048576.csv`.
 
-The greedy planner is the usual one of shared objects: largest first, each buffer into an
-object that is free for its lifetime, or on top of what is in the way there, or into a new
-object; the objects side by side.  The pools are those of torch's inductor.
+The greedy planner is ExecuTorch's, where its wheel is installed.  It is not in the extra
+`bench`, since it brings `torchao`, which transformers loads wherever it is: give it an
+environment of its own.  Else it is the same algorithm written here: largest first, each buffer
+into an object that is free for its lifetime, or on top of what is in the way there, or into a
+new object; the objects side by side.  The pools are those of torch's inductor.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,17 @@ class _Stub:
         return torch.device("cpu")
 
 
+def greedy_planner() -> tuple[str, Callable[[list[Given]], int]]:
+    """The greedy planner, and what it is."""
+    try:
+        from bench.peers.executorch import greedy
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("bench"):
+            raise
+        return "as ExecuTorch's, which is not here: pip install executorch", shared_objects
+    return "ExecuTorch's own", greedy
+
+
 def inductor_pools(given: list[Given]) -> int:
     """Bytes that inductor's pools need, asked in its order: largest first."""
     sys.setrecursionlimit(1_000_000)  # they nest as deep as there are buffers
@@ -84,7 +98,7 @@ def inductor_pools(given: list[Given]) -> int:
     return sum(pool.root.get_size_hint() for group in found for pool in group)
 
 
-def row(name: str, program: passes.Program) -> None:
+def row(name: str, program: passes.Program, greedy: Callable[[list[Given]], int]) -> None:
     plan = passes.plan(program)
     times = []
     for _ in range(REPEATS):
@@ -97,7 +111,7 @@ def row(name: str, program: passes.Program) -> None:
     ]
     bound = sum(arena.lower_bound for arena in plan.arenas.values())
     cells = [f"{plan.nbytes / bound:8.4f} {statistics.median(times) * 1000:8.1f} ms"]
-    for planner, most in ((shared_objects, math.inf), (inductor_pools, POOLED)):
+    for planner, most in ((greedy, math.inf), (inductor_pools, POOLED)):
         if len(given) > most:
             cells.append("       -           -")
             continue
@@ -107,7 +121,7 @@ def row(name: str, program: passes.Program) -> None:
     print(f"{len(given):7} {' '.join(cells)}  {name}", flush=True)
 
 
-def instances(folder: Path) -> None:
+def instances(folder: Path, greedy: Callable[[list[Given]], int]) -> None:
     print("\n  bytes  seconds  greedy / bound  instance")
     whole = 0.0
     for path in sorted(folder.glob("*.csv")):
@@ -123,20 +137,20 @@ def instances(folder: Path) -> None:
         seconds = time.perf_counter() - start
         whole += seconds
         top = max(o + b[2] for o, b in zip(offsets, given, strict=True))
-        print(
-            f"{top:8} {seconds:7.2f} {shared_objects(given) / bound:15.3f}  {path.name}", flush=True
-        )
+        print(f"{top:8} {seconds:7.2f} {greedy(given) / bound:15.3f}  {path.name}", flush=True)
     print(f"{whole:16.2f}  all")
 
 
 def main(arguments: list[str]) -> None:
+    what, greedy = greedy_planner()
+    print(f"greedy: {what}")
     print(
         "buffers  /bound     time      greedy     time       pools     time   program", flush=True
     )
     for name, program in graphs():
-        row(name, program)
+        row(name, program, greedy)
     for folder in arguments:
-        instances(Path(folder))
+        instances(Path(folder), greedy)
 
 
 if __name__ == "__main__":
