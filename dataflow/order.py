@@ -132,7 +132,7 @@ def _roots(
     """Where a search begins: where solving starts, then what nothing feeds, then what is
     left.  Mostly the first is enough, and who asks goes on only if it was not."""
     if len(starts) == 1:
-        yield starts[0]
+        yield from starts
     fed = bytearray(len(onward))
     for following in onward:
         for reader in following:

@@ -212,6 +212,20 @@ def test_a_loop_is_entered_where_all_that_is_read_is_known() -> None:
     assert list(order.sequence) == [1, 0]
 
 
+def test_a_loop_of_which_nothing_is_known_is_entered_from_what_nothing_feeds() -> None:
+    """Constraint 1 leads to 2, which then is the head, though 0 comes first."""
+    reads, writes = [(0,), (1,), (2,)], [(2,), (2,), (0,)]
+    order = weak_topological_order(reads, writes, 3, known=[UNREACHED] * 3, nested=True)
+    assert list(order.sequence) == [1, 2, 0]
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_what_is_written_may_have_no_reader(nested: bool) -> None:
+    order = weak_topological_order([(0,)], [(0, 1)], 2, nested=nested)
+    assert (list(order.sequence), list(order.loops)) == ([0], [range(1)])
+    assert order.readers == [[0], None]
+
+
 def test_twelve_loops_inside_one_another_cost_few_transfers() -> None:
     """Solving inner loops anew each time their surroundings grow would cost thousands."""
     calls = []
