@@ -196,7 +196,7 @@ class _Asked:
         for group in self._groups():
             taken = _union(spans[storage] for storage in group)
             for storage in group:
-                if storage.op in self._stacking:
+                if storage.op is not None and storage.op in self._stacking:
                     taken = merged(taken, (storage.op.first_index, storage.op.index))
             yield _Request(
                 self._device(group[0]), max(map(self._nbytes, group)), taken, tuple(group)
@@ -279,7 +279,7 @@ class _Asked:
     # -- loops -------------------------------------------------------------------------
 
     @cached_property
-    def _stacking(self) -> set[Op | None]:
+    def _stacking(self) -> set[Op]:
         """Ops that stack their results in the end."""
         flows = ((op, op.region_flow) for op in self.program.all_ops)
         return {op for op, flow in flows if flow and flow.held_for_stacking}
