@@ -7,6 +7,8 @@ as if it were everything that it may be, with two exceptions:
     branches   storages of different branches of one `cond`, that one result may be, share a slot
     loops      what is carried around is copied, at the end of the body, to a slot of its own,
                and is there after the loop; a second one where outputs change places
+    stacks     what is stacked once a loop is done has its place while the loop runs: each part is
+               copied there at the end of its iteration, and the next one may have its slot
 
 What exists at entry (inputs, parameters, buffers, constants) stays where it is and has no
 slot.  What the program returns is alive to the end.  As in `memory.py`, temporaries inside
@@ -195,11 +197,12 @@ class _Asked:
     def _of_storages(self) -> Iterable[_Request]:
         spans = self.liveness.storage_spans
         for group in self._groups():
+            taken = _union(spans[storage] for storage in group)
+            for storage in group:
+                if storage.op is not None and storage.op in self._stacking:
+                    taken = merged(taken, (storage.op.first_index, storage.op.index))
             yield _Request(
-                self._device(group[0]),
-                max(map(self._nbytes, group)),
-                _union(spans[storage] for storage in group),
-                tuple(group),
+                self._device(group[0]), max(map(self._nbytes, group)), taken, tuple(group)
             )
 
     def _nbytes(self, storage: Storage) -> int:
@@ -277,6 +280,12 @@ class _Asked:
         return any(second.get(op, number) != number for op, number in first.items())
 
     # -- loops -------------------------------------------------------------------------
+
+    @cached_property
+    def _stacking(self) -> set[Op]:
+        """Ops that stack their results in the end."""
+        flows = ((op, op.region_flow) for op in self.program.all_ops)
+        return {op for op, flow in flows if flow and flow.held_for_stacking}
 
     def _of_loops(self) -> Iterable[_Request]:
         for op in self.program.all_ops:

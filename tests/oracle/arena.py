@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from attrs import evolve
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 import passes
 from passes import Plan, Program, Slot, Value
-from passes.program import OpKind, ValueCopy
+from passes.program import OpKind, RegionFlow, ValueCopy
 
 from .inside import Iterations, _Frame, _Inside
 from .run import _bytes, _fresh, _seeded
@@ -102,6 +103,8 @@ class _InArena(_Inside):
         flow = self.known.op("/".join(path[:-1])).region_flow
         assert flow is not None
         back: list[ValueCopy] = [copy for copy in flow.copies if copy.kind.name == "BACK"]
+        if path[-1] == "body" and flow.held_for_stacking:
+            return self.moved(result, self.in_stacks(flow, result, loops[-1][1]), True)
         if path[-1] != "body" or not back:
             return result
         slots: list[Slot | None] = []
@@ -112,6 +115,17 @@ class _InArena(_Inside):
         leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
         slots += [None] * (len(leaves) - len(slots))
         return self.moved(result, slots, even_from_arena=True)
+
+    def in_stacks(self, flow: RegionFlow, result: object, number: int) -> list[Slot | None]:
+        """Where in their stacks the parts of an iteration belong."""
+        leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+        stacks = [copy.target for copy in flow.copies if copy.kind.name == "STACK"]
+        slots = list[Slot | None]()
+        for leaf, stack in zip(leaves, map(self.own_slot, stacks), strict=True):
+            nbytes = leaf.numel() * leaf.element_size()
+            place = stack and evolve(stack, offset=stack.offset + number * nbytes, nbytes=nbytes)
+            slots.append(place)
+        return slots
 
     def own_slot(self, value: Value) -> Slot | None:
         for storage in self.aliases.pointees(value):

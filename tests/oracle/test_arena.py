@@ -13,6 +13,7 @@ import pytest
 import torch
 from attrs import evolve
 from torch import Tensor
+from torch._higher_order_ops import map as torch_map
 from torch._higher_order_ops import while_loop as torch_while_loop
 from torch.export import Dim
 from torch.utils import _pytree as pytree
@@ -144,6 +145,10 @@ def in_loop(m: Any, n: Tensor, a: Tensor) -> Any:
     return while_loop(lambda i, a: i < n, body, (n * 0, a))
 
 
+def mapped(m: Any, a: Tensor, b: Tensor) -> Any:
+    return torch_map(lambda row, b: (row * b).sin(), a, b)  # type: ignore[arg-type]  # torch's own
+
+
 CASES: list[tuple[Callable[..., object], list[tuple[Any, ...]]]] = [
     (two_conds, [(ONES, YES), (ONES, NO)]),
     (nested_cond, [(ONES, p, q) for p in (YES, NO) for q in (YES, NO)]),
@@ -151,6 +156,7 @@ CASES: list[tuple[Callable[..., object], list[tuple[Any, ...]]]] = [
     (swapped, [(torch.tensor(n), ONES, ONES * 2) for n in (5, 1, 0)]),
     (fibonacci, [(torch.tensor(n), ONES, ONES * 2) for n in (1, 3)]),
     (nested_loops, [(torch.tensor(n), ONES) for n in (4, 1, 0)]),
+    (mapped, [(torch.rand(3, 16), torch.rand(16))]),
     (in_loop, [(torch.tensor(n), ONES) for n in (4, 1, 0)]),
 ]
 

@@ -163,6 +163,14 @@ def classifier() -> nn.Module:
     )  # fmt: skip
 
 
+def upsampling() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.Upsample(scale_factor=2), nn.ReLU(),
+        nn.Upsample(scale_factor=1.5, mode="bilinear"), nn.Upsample(scale_factor=2, mode="bicubic"),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
 Inputs = Callable[[int, int], tuple[Tensor, Tensor]]
 
 STEPS: dict[str, tuple[Callable[[], nn.Module], nn.Module, Any, Inputs, dict[str, Any]]] = {
@@ -194,6 +202,13 @@ STEPS: dict[str, tuple[Callable[[], nn.Module], nn.Module, Any, Inputs, dict[str
         lambda batch, length: (torch.rand(batch, length, 8), torch.rand(batch, length, 8)),
         {"x": {0: "batch", 1: "length"}, "target": {0: "batch", 1: "length"}},
     ),
+    "an upsampling decoder by SGD": (
+        upsampling,
+        nn.MSELoss(),
+        torch.optim.SGD,
+        lambda batch, length: (torch.rand(batch, 3, length, length), torch.rand(batch, 4)),
+        {"input": {0: "batch", 2: "length", 3: "length"}, "target": {0: "batch"}},
+    ),
     "an encoder by Adam": (
         encoder_step,
         nn.MSELoss(),
@@ -211,6 +226,7 @@ STEPS: dict[str, tuple[Callable[[], nn.Module], nn.Module, Any, Inputs, dict[str
         ("attention by AdamW", "never"),
         ("a recurrent layer by Adam", "set_to_none"),
         ("gated units in both directions by SGD", "never"),
+        ("an upsampling decoder by SGD", "set_to_none"),
         pytest.param("an encoder by Adam", "set_to_none", marks=pytest.mark.slow),
         pytest.param("an encoder by Adam", "never", marks=pytest.mark.slow),
     ],

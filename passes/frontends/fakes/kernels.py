@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch._prims_common import infer_size
+from torch._prims_common import infer_size, suggest_memory_format
 from torch._subclasses.fake_impls import _compute_stride
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
@@ -172,6 +172,28 @@ def _ctc_loss_backward(gradient: Tensor, log_probs: Tensor, *rest: object) -> Te
     return torch.empty_like(log_probs, memory_format=torch.contiguous_format)
 
 
+def _upsample_backward(in_format: bool) -> Callable[..., Tensor | None]:
+    """Torch's kernels in C++ take numbers only."""
+
+    def kernel(
+        gradient: Tensor, output_size: Sequence[int], input_size: Sequence[int], *rest: object
+    ) -> Tensor | None:
+        if all(type(size) is int for size in (*gradient.shape, *output_size, *input_size)):
+            return None
+        wanted = suggest_memory_format(gradient) if in_format else torch.contiguous_format
+        return torch.empty(
+            input_size, dtype=gradient.dtype, device=gradient.device, memory_format=wanted
+        )
+
+    return kernel
+
+
+_KEEP_FORMATS = "upsample_linear1d upsample_bilinear2d upsample_trilinear3d".split()
+_ARE_CONTIGUOUS = (
+    "upsample_nearest1d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact3d "
+    "upsample_bicubic2d _upsample_bicubic2d_aa"
+).split()
+
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     torch.ops.aten.nan_to_num.default: _nan_to_num,
@@ -180,5 +202,11 @@ KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] 
     torch.ops.aten._ctc_loss_backward.Tensor: _ctc_loss_backward,
     torch.ops.aten._embedding_bag.default: _embedding_bag,
     torch.ops.aten._embedding_bag_forward_only.default: partial(_embedding_bag, forward_only=True),
+    **{
+        getattr(torch.ops.aten, f"{name}_backward").default: _upsample_backward(
+            name in _KEEP_FORMATS
+        )
+        for name in (*_KEEP_FORMATS, *_ARE_CONTIGUOUS)
+    },
 }
 """None from a kernel: torch's will do."""

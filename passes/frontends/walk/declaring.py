@@ -31,7 +31,7 @@ from passes.frontends.effects.declared import (
 from passes.frontends.effects.operands import Operand, argument_of, is_opaque
 from passes.frontends.effects.schema import signature
 from passes.frontends.effects.views import is_contiguous
-from passes.frontends.fakes.layouts import is_doubtful
+from passes.frontends.fakes.layouts import has_two_formats, is_doubtful
 from passes.frontends.fakes.undecided import SYMBOLS
 from passes.frontends.fakes.undecided import recorded as as_recorded
 from passes.frontends.fakes.world import (
@@ -276,7 +276,10 @@ class DeclaredWalk(Walk):
         capture recorded, having run fake kernels."""
         given = [self.operand(value).type for value in operands]
         target = node.target
-        doubtful = any(one is not None and None in one.stride for one in given)
+        doubtful = any(
+            one is not None and (None in one.stride or has_two_formats(one.shape, one.stride))
+            for one in given
+        )
         if isinstance(target, OpOverload) and (
             is_doubtful(target) or (signature(target).outputs and effects.resizes)
         ):
