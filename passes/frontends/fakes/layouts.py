@@ -205,8 +205,12 @@ def _is_of_two(shape: Sequence[int | None]) -> bool:
     and of one pixel."""
     if len(shape) not in (4, 5):
         return False
-    channels, *pixels = [type(n) is int and n == 1 for n in shape[1:]]  # symbols are never 1
-    return channels or all(pixels)
+    if type(shape[1]) is int and shape[1] == 1:  # symbols are never 1
+        return True
+    for size in shape[2:]:
+        if type(size) is not int or size != 1:
+            return False
+    return True
 
 
 def laid_out(operator: OpOverload, args: Arguments, result: Any) -> Any:
