@@ -30,6 +30,7 @@ from dataflow.system import UNREACHED as UNREACHED
 from dataflow.system import NotYet
 from dataflow.system import System as System
 from dataflow.system import Unreached as Unreached
+from dataflow.wellformed import demand_values
 
 N = TypeVar("N")
 V = TypeVar("V")
@@ -250,6 +251,7 @@ class SparseForward(_Sparse[N, V]):
         return True
 
     def pose(self, flow: Flow[N]) -> System[V]:
+        demand_values(flow, self)
         initial: list[V | Unreached] = [UNREACHED] * len(flow.values)
         for number in flow.inputs:
             initial[number] = self.entry(flow.values[number])
@@ -347,6 +349,7 @@ class SparseBackward(_Sparse[N, V]):
         return self.lattice.bottom
 
     def pose(self, flow: Flow[N]) -> System[V]:
+        demand_values(flow, self)
         initial: list[V | Unreached] = [self.lattice.bottom] * len(flow.values)
         for number in flow.outputs:
             initial[number] = self.exit(flow.values[number])

@@ -134,7 +134,7 @@ class Flow(Generic[N]):
         nodes, blocks, values = (
             frozenset(range(len(found))) for found in (self.nodes, self.blocks, self.values)
         )
-        copies, given = self.copies, (0, len(self.nodes))
+        copies, given = self.copies, {len(self.nodes), *(() if self.values else (0,))}
         return (
             sum(map(len, self.blocks)) == len(self.nodes)
             and len(self.operands) in given

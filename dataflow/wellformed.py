@@ -29,6 +29,15 @@ def check_graph(graph: FlowGraph[N] | Flow[N]) -> None:
         raise GraphError(fault)
 
 
+def demand_values(flow: Flow[N], wanted_by: object) -> None:
+    """Raise `GraphError` for a graph of control alone, where facts of values are asked for."""
+    if len(flow.operands) < len(flow.nodes) or len(flow.results) < len(flow.nodes):
+        raise GraphError(
+            f"{type(wanted_by).__name__} has a fact per value, and this graph has no values: give "
+            "it `values`, `operands` and `results`"
+        )
+
+
 def _faults(flow: Flow[N]) -> Iterator[str]:
     yield from _equal("nodes", flow.nodes, flow.erased_nodes)
     yield from _equal("values", flow.values, flow.erased_values)
@@ -44,7 +53,7 @@ def _faults(flow: Flow[N]) -> Iterator[str]:
     yield from _dangling("inputs", "value", flow.inputs, values)
     yield from _dangling("outputs", "value", flow.outputs, values)
     for role, lists in (("operands", flow.operands), ("results", flow.results)):
-        if len(lists) not in (0, len(flow.nodes)) or (not lists and flow.values):
+        if len(lists) != len(flow.nodes) and (lists or flow.values):
             yield f"`{role}` has {len(lists)} entries for {len(flow.nodes)} nodes: give one each"
         for node, numbers in zip(flow.nodes, lists, strict=False):
             yield from _dangling(f"the {role} of {node}", "value", numbers, values)
