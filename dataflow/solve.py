@@ -37,7 +37,7 @@ from dataflow.analysis import (
     Unreached,
     an_analysis,
 )
-from dataflow.around import ANALYSING, add_place
+from dataflow.around import ANALYSING, add_advice, add_place, notes_of
 from dataflow.graph import Flow, FlowGraph
 from dataflow.joint import joint
 from dataflow.lattice import Lattice
@@ -120,6 +120,8 @@ def _solve(
     except Exception as error:
         if sweep.failed >= 0 and (number := posed.system.node(sweep.failed)) is not None:
             add_place(error, flow, number)
+        elif sweep.failed >= 0:
+            add_advice(error)
         raise
     if isinstance(posed.analysis, (Forward, Backward)):
         return PointResults(posed.analysis, flow, state, sweep)
@@ -181,8 +183,8 @@ class Sweep(Generic[V]):
         except Exception as error:
             if self.rank >= 0:
                 self.failed = self.order.sequence[self.rank]
-            notes = getattr(error, "__notes__", ())
-            if self.failed >= 0 and not any(note.startswith(ANALYSING) for note in notes):
+            is_told = any(note.startswith(ANALYSING) for note in notes_of(error))
+            if self.failed >= 0 and not is_told:
                 error.add_note(f"{ANALYSING}{self.system.constraint_name(self.failed)}")
             raise
         return self.state

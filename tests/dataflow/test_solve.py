@@ -824,6 +824,57 @@ def test_an_error_shows_the_program_around_the_node() -> None:
         ]
 
 
+@frozen
+class EdgeFails(Forward[TextNode, int]):
+    crossed: Any
+    lattice: Lattice[int] = Bits()
+
+    def transfer(self, node: TextNode, value: int) -> int:
+        return value
+
+    def edge(self, node: TextNode, way: int, value: int) -> int:
+        return self.crossed(value)  # type: ignore[no-any-return]
+
+
+@frozen
+class WayFails(SparseForward[TextNode, int]):
+    lattice: Lattice[int] = Bits()
+
+    def transfer(self, node: TextNode, operands: Sequence[int]) -> Sequence[int]:
+        return [1] * len(node.results)
+
+    def takes(self, node: TextNode, way: int, operands: Sequence[int]) -> bool:
+        raise ValueError
+
+
+TWO_WAYS = "a\nb -> c, d\nc: c\nd: d"
+
+
+def test_an_error_at_an_edge_shows_who_decides() -> None:
+    """A fact that is missing, too; not the block that would have got it."""
+    failing: list[Any] = [EdgeFails(lambda fact: fact // 0), EdgeFails(lambda fact: None)]
+    for analysis in (*failing, WayFails()):
+        with pytest.raises((ZeroDivisionError, TypeError, ValueError)) as caught:
+            solve(analysis, parse(TWO_WAYS))
+        assert "in the program:\n    a\n  > b\n    c\n    d" in caught.value.__notes__
+
+
+def test_advice_is_given_where_an_error_is_of_no_single_node() -> None:
+    """Here of the join of two facts."""
+    with pytest.raises(TypeError, match="unsupported operand") as caught:
+        solve(EdgeFails(lambda fact: [fact]), parse("a\nb -> c, d\nc: c -> d\nd: d"))
+    assert "solve(checked(analysis), graph) finds facts that are none" in caught.value.__notes__
+
+
+def test_a_boundary_that_is_nothing_is_named() -> None:
+    class Nothing(EdgeFails):
+        def boundary(self) -> int:
+            return None  # type: ignore[return-value]  # the mistake
+
+    with pytest.raises(TypeError, match=r"Nothing\.boundary returned None"):
+        solve(Nothing(lambda fact: fact), parse("a"))
+
+
 def test_so_does_one_that_comes_with_the_question() -> None:
     """In a straight line nothing is computed until somebody asks."""
     graph = parse("a\nb\nc\nd")
