@@ -96,14 +96,14 @@ def solve(
     """The least solution of an analysis over a graph.
 
     `limit` is how often one unknown of a loop may grow before `DidNotConverge`; by default a
-    thousand times, and ten more for each node, at most ten thousand.
+    five hundred times, and ten more for each node, at most ten thousand.
     Each constraint is evaluated once where nothing loops; memory is one fact per block
     (dense) or per value (sparse).
     """
     an_analysis(analysis, "solve")
     flow = graph.flow
     if limit is None:
-        limit = min(1_000 + 10 * len(flow.nodes), 10_000)
+        limit = min(500 + 10 * len(flow.nodes), 10_000)
     return _solve(analysis, flow, limit, observer)
 
 
@@ -312,7 +312,8 @@ class Sweep(Generic[V]):
             raise DidNotConverge(
                 f"the fact at {self.unknown_name(unknown)} grew {times} times around "
                 f"its loop ({self.around(unknown)}) and still grows; its last values:\n  {last}\n"
-                f"{self.lattice!r} has chains without end: give it a `widen`"
+                f"{self.lattice!r} has chains without end: give it a `widen`; or, if they do end, "
+                f"solve with a `limit` above {self.limit}"
             )
 
     def around(self, unknown: int) -> str:
