@@ -24,8 +24,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from dataflow.around import add_node
-from dataflow.graph import Copy, Flow, endless
+from dataflow.graph import Copy, Flow
 from dataflow.lattice import Lattice, a_lattice
+from dataflow.order import endless
 from dataflow.system import UNREACHED as UNREACHED
 from dataflow.system import NotYet
 from dataflow.system import System as System
