@@ -143,7 +143,8 @@ class Flow(Generic[N]):
         copies, given = self.copies, {len(self.nodes), *(() if self.values else (0,))}
         return (
             sum(map(len, self.blocks)) == len(self.nodes)
-            and nodes == set(chain.from_iterable(self.blocks))
+            and nodes.issuperset(chain.from_iterable(self.blocks))
+            and self._has_each_once()
             and len(self.operands) in given
             and len(self.results) in given
             and blocks.issuperset(chain.from_iterable(self.edges))
@@ -154,6 +155,13 @@ class Flow(Generic[N]):
             and values.issuperset(chain.from_iterable((c.source, c.target) for c in copies))
             and blocks.issuperset(c.block for c in copies if c.block is not None)
         )
+
+    def _has_each_once(self) -> bool:
+        """Whether blocks of as many nodes as there are have all of them."""
+        found = bytearray(len(self.nodes))
+        for number in chain.from_iterable(self.blocks):
+            found[number] = 1
+        return all(found)
 
     @cached_property
     def feeds_onward(self) -> bool:
