@@ -26,10 +26,12 @@ from typing import Any, Generic, TypeVar
 from dataflow.around import add_node
 from dataflow.graph import Copy, Flow
 from dataflow.lattice import Lattice, a_lattice
+from dataflow.order import endless
 from dataflow.system import UNREACHED as UNREACHED
 from dataflow.system import NotYet
 from dataflow.system import System as System
 from dataflow.system import Unreached as Unreached
+from dataflow.wellformed import demand_values
 
 N = TypeVar("N")
 V = TypeVar("V")
@@ -84,13 +86,13 @@ class Dense(Analysis[N, V]):
             try:
                 for node in blocks[block] if step == 1 else reversed(blocks[block]):
                     value = transfer(nodes[node], value)
+                if value is None:
+                    raise TypeError(f"transfer returned None in the block of {nodes[node]}")
             except NotYet:
                 raise
             except Exception as error:
                 add_node(error, flow, node)
                 raise
-            if value is None:
-                raise TypeError(f"transfer returned None in the block of {nodes[node]}")
             return [value] * ways[block]
 
         return run
@@ -108,13 +110,15 @@ class Dense(Analysis[N, V]):
         initial: list[V | Unreached] = [UNREACHED] * len(blocks)
         for start in starts:
             initial[start] = self.boundary()
+            if initial[start] is None:
+                raise TypeError(f"{type(self).__name__}.boundary returned None")
         evaluate = self.over_blocks(flow, step, list(map(len, onward)))
         crossings = self._crossings(flow, step)
 
         def evaluate_edges(block: int, values: list[V]) -> Sequence[V | Unreached]:
             ways = flow.ways  # an edit may let another node decide
             return [
-                value if (way := ways[edge]) is None else self.edge(way[0], way[1], value)
+                value if (way := ways[edge]) is None else self._cross(flow, way, value)
                 for edge, value in zip(crossings[block], evaluate(block, values), strict=True)
             ]
 
@@ -135,6 +139,19 @@ class Dense(Analysis[N, V]):
             is_rapid=self.is_composed() and not crossings,
             ends=[b for b, targets in enumerate(onward) if not targets and blocks[b]],
         )
+
+    def _cross(self, flow: Flow[N], way: tuple[N, int], value: V) -> V | Unreached:
+        """The fact that crosses an edge with a way."""
+        try:
+            crossed = self.edge(way[0], way[1], value)
+            if crossed is None:
+                raise TypeError(f"edge returned None for way {way[1]}")
+        except NotYet:
+            raise
+        except Exception as error:
+            add_node(error, flow, flow.number(way[0]))
+            raise
+        return crossed
 
     def _crossings(self, flow: Flow[N], step: int) -> list[list[int]]:
         """Per block the edges out of it in the analysis' direction, by number; empty if `edge`
@@ -175,36 +192,6 @@ class Backward(Dense[N, V]):
         for source, target in flow.edges:
             before[target].append(source)
         return self._pose(flow, before, [*flow.exits, *endless(flow, before)], -1)
-
-
-def endless(flow: Flow[N], before: Sequence[Sequence[int]]) -> list[int]:
-    """Blocks that backward analysis starts from though no exit is reachable from them.
-
-    An endless loop is its own boundary, where it goes back; so is a block that leads
-    nowhere.  `before` has the blocks that lead to each.
-    """
-    is_easy = bytearray(len(flow.blocks))  # an exit, or it leads to a block with a larger number
-    for block in flow.exits:
-        is_easy[block] = 1
-    for source, target in flow.edges:
-        if source < target:
-            is_easy[source] = 1
-    if all(is_easy):  # numbers rise until an exit comes
-        return []
-    leads_out = bytearray(len(flow.blocks))
-    pending = list(flow.exits)
-    for block in pending:
-        leads_out[block] = 1
-    while pending:
-        for source in before[pending.pop()]:
-            if not leads_out[source]:
-                leads_out[source] = 1
-                pending.append(source)
-    if all(leads_out):
-        return []
-    found = {s for s, target in flow.edges if target <= s and not leads_out[s]}
-    leads_on = {source for source, _ in flow.edges}
-    return [*found, *(block for block in range(len(flow.blocks)) if block not in leads_on)]
 
 
 class _Sparse(Analysis[N, V]):
@@ -250,6 +237,7 @@ class SparseForward(_Sparse[N, V]):
         return True
 
     def pose(self, flow: Flow[N]) -> System[V]:
+        demand_values(flow, self)
         initial: list[V | Unreached] = [UNREACHED] * len(flow.values)
         for number in flow.inputs:
             initial[number] = self.entry(flow.values[number])
@@ -284,6 +272,7 @@ class SparseForward(_Sparse[N, V]):
         reads: list[Sequence[int]] = []
         writes: list[Sequence[int]] = []
         steps: list[tuple[str, int]] = []  # a kind, and the number of a node, block or copy
+        deciders: list[int | None] = []  # per block the node that decides which way control goes
         for copy in range(len(flow.copies)):
             found = flow.copies[copy]
             within = () if found.block is None else (first + found.block,)
@@ -296,6 +285,7 @@ class SparseForward(_Sparse[N, V]):
                 writes.append(flow.results[node])
                 steps.append(("node", node))
             decider = next((flow.number(way[0]) for way in ways[block] if way), None)
+            deciders.append(decider)
             deciding = () if decider is None else flow.operands[decider]
             reads.append((*deciding, first + block))
             writes.append(onward[block])
@@ -320,6 +310,8 @@ class SparseForward(_Sparse[N, V]):
 
         def node_of(constraint: int) -> int | None:
             kind, number = steps[constraint]
+            if kind == "block":
+                return deciders[number]
             return number if kind == "node" else None
 
         def unknown_name(unknown: int) -> str:
@@ -347,6 +339,7 @@ class SparseBackward(_Sparse[N, V]):
         return self.lattice.bottom
 
     def pose(self, flow: Flow[N]) -> System[V]:
+        demand_values(flow, self)
         initial: list[V | Unreached] = [self.lattice.bottom] * len(flow.values)
         for number in flow.outputs:
             initial[number] = self.exit(flow.values[number])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TypeVar
 
 from dataflow.graph import Flow
+from dataflow.lattice import LatticeError
 
 N = TypeVar("N")
 
 ANALYSING = "while analysing "
 THERE = "in the program:"
+ADVICE = "solve(checked(analysis), graph) finds facts that are none"
 
 
 def around(flow: Flow[N], number: int) -> str:
@@ -26,9 +28,19 @@ def add_node(error: Exception, flow: Flow[N], number: int) -> None:
 
 def add_place(error: Exception, flow: Flow[N], number: int) -> None:
     """Show the program around the node at which an error happened, once."""
-    notes = list(getattr(error, "__notes__", ()))
-    if "\n  > " in "\n".join([str(error), *notes]):
+    if "\n  > " in "\n".join([str(error), *notes_of(error)]):
         return
     error.add_note(f"{THERE}{around(flow, number)}")
-    if isinstance(error, (TypeError, AttributeError)):
-        error.add_note("solve(checked(analysis), graph) finds facts that are none")
+    add_advice(error)
+
+
+def add_advice(error: Exception) -> None:
+    """Say how to find out more about an error that a fact of a wrong type may have caused."""
+    is_told = isinstance(error, LatticeError) or ADVICE in notes_of(error)
+    if isinstance(error, (TypeError, AttributeError)) and not is_told:
+        error.add_note(ADVICE)
+
+
+def notes_of(error: Exception) -> list[str]:
+    """The notes that an error has."""
+    return list(getattr(error, "__notes__", ()))

@@ -126,6 +126,11 @@ class _Watch:
                 f"a new one and return that{self.around(arguments)}"
             )
         if name == "takes":
+            if not isinstance(given, bool):
+                raise TransferError(
+                    f"{where} returned {given!r}, and True or False is needed"
+                    f"{self.around(arguments)}"
+                )
             return given
         self.examine(name, where, given, arguments)
         return given

@@ -107,10 +107,8 @@ class Points(Solution):
 
     def state(self, at: tuple[int, int]) -> Fact:
         block, steps = at
-        if self.results.states[block] is UNREACHED:
-            return UNREACHED
         length = len(self.flow.blocks[block])
-        return self.results.at(block, length - steps if self.backward else steps)
+        return self.results.known(block, length - steps if self.backward else steps)
 
     def name(self, at: tuple[int, int]) -> str:
         block, steps = at

@@ -17,7 +17,7 @@ node" means before its sub-graphs too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import Enum
 from functools import cached_property
 from itertools import chain
@@ -26,6 +26,12 @@ from typing import Generic, Protocol, TypeVar
 from attrs import define, field, frozen
 
 N = TypeVar("N")
+K = TypeVar("K")
+
+
+class GraphError(ValueError):
+    """A graph refers to something it does not have, or cannot tell apart what it has; the
+    message says where."""
 
 
 class CopyKind(Enum):
@@ -128,18 +134,19 @@ class Flow(Generic[N]):
     @cached_property
     def refers_to_itself(self) -> bool:
         """Whether every number in it is one of a node, block or value it has, and every node
-        stands in a block."""
+        stands in one block, once."""
         if self.checked:
             return True
         nodes, blocks, values = (
             frozenset(range(len(found))) for found in (self.nodes, self.blocks, self.values)
         )
-        copies, given = self.copies, (0, len(self.nodes))
+        copies, given = self.copies, {len(self.nodes), *(() if self.values else (0,))}
         return (
             sum(map(len, self.blocks)) == len(self.nodes)
+            and nodes.issuperset(chain.from_iterable(self.blocks))
+            and self._has_each_once()
             and len(self.operands) in given
             and len(self.results) in given
-            and nodes.issuperset(chain.from_iterable(self.blocks))
             and blocks.issuperset(chain.from_iterable(self.edges))
             and blocks.issuperset((*self.entries, *self.exits, *self.begins.values()))
             and values.issuperset((*self.inputs, *self.outputs))
@@ -148,6 +155,13 @@ class Flow(Generic[N]):
             and values.issuperset(chain.from_iterable((c.source, c.target) for c in copies))
             and blocks.issuperset(c.block for c in copies if c.block is not None)
         )
+
+    def _has_each_once(self) -> bool:
+        """Whether blocks of as many nodes as there are have all of them."""
+        found = bytearray(len(self.nodes))
+        for number in chain.from_iterable(self.blocks):
+            found[number] = 1
+        return all(found)
 
     @cached_property
     def feeds_onward(self) -> bool:
@@ -163,15 +177,13 @@ class Flow(Generic[N]):
 
     @cached_property
     def node_number(self) -> dict[N, int]:
-        """Node -> its number."""
-        gone = self.erased_nodes
-        return {node: number for number, node in enumerate(self.nodes) if number not in gone}
+        """Node -> its number.  Raises `GraphError` where nodes are equal or not hashable."""
+        return numbered("nodes", self.nodes, self.erased_nodes)
 
     @cached_property
     def value_number(self) -> dict[object, int]:
-        """Value -> its number."""
-        gone = self.erased_values
-        return {value: number for number, value in enumerate(self.values) if number not in gone}
+        """Value -> its number.  Raises `GraphError` where values are equal or not hashable."""
+        return numbered("values", self.values, self.erased_values)
 
     @cached_property
     def places(self) -> dict[int, tuple[int, int]]:
@@ -194,14 +206,14 @@ class Flow(Generic[N]):
         """The node's number.  Raises `KeyError` for a node of another graph."""
         try:
             return self.node_number[node]
-        except KeyError:
+        except (KeyError, TypeError):
             raise KeyError(f"{node} is not a node of this graph") from None
 
     def value(self, value: object) -> int:
         """The value's number.  Raises `KeyError` for a value of another graph."""
         try:
             return self.value_number[value]
-        except KeyError:
+        except (KeyError, TypeError):
             raise KeyError(f"{value} is not a value of this graph") from None
 
 
@@ -211,6 +223,37 @@ class FlowGraph(Protocol[N]):
     @property
     def flow(self) -> Flow[N]:
         """The graph, numbered."""
+
+
+def numbered(kind: str, things: Sequence[K], erased: Set[int]) -> dict[K, int]:
+    """Nodes or values, by what they are.  Raises `GraphError` where two are the same."""
+    try:
+        found = {thing: number for number, thing in enumerate(things) if number not in erased}
+    except TypeError:  # not hashable
+        found = {}
+    if len(found) + len(erased) < len(things):
+        for fault in equal(kind, things, erased):
+            raise GraphError(fault)
+    return found
+
+
+def equal(kind: str, things: Sequence[object], erased: Set[int]) -> Iterator[str]:
+    """What is wrong with nodes or values that cannot be told from all others: facts are asked
+    for by them."""
+    first: dict[object, int] = {}
+    for number, thing in enumerate(things):
+        if number in erased:
+            continue
+        try:
+            earlier = first.setdefault(thing, number)
+        except TypeError:
+            yield f"{kind} are looked up, and {thing!r} cannot be hashed: make its class frozen"
+            return
+        if earlier != number:
+            yield (
+                f"{kind} {earlier} and {number} are equal: {thing}; "
+                "give them something that differs, such as a number"
+            )
 
 
 def straight_lines(

@@ -25,6 +25,9 @@ The laws, for all values a, b, c (`dataflow.laws.check_lattice` tries them):
     leq(a, b)  iff  join(a, b) == b               the order is the join's
     leq(join(a, b), widen(a, join(a, b), n))      widening covers the join
 
+and where it has them: `meet` absorbs as `join` does, `top` covers all, the `parts` of a fact join
+to it, `replace(a, a, b) == b`.
+
 There is no separate "meet analysis".  A must-analysis is a may-analysis over the
 upside-down lattice, `Dual`; `join` never means anything but "merge two paths".
 """

@@ -11,7 +11,7 @@ while it is solved; `check_graph`, in wellformed.py, at graphs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 from random import Random
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -43,6 +43,10 @@ ENOUGH: Final = 2_000
 """How many selections of given values are tried."""
 
 
+VISITS: Final = (1, 2, 3, 10, 100)
+"""At which visits a widening is tried: it may change its mind."""
+
+
 class LawBroken(AssertionError):
     """A law does not hold; the message has the law and a counterexample."""
 
@@ -58,7 +62,12 @@ def check_lattice(lattice: Lattice[V], values: Values[V]) -> None:
     finds and shrinks a counterexample.  Raises `NothingTried` if there are none.
     """
     a_lattice(lattice, "check_lattice")
-    for_some(values, 3, lambda some: try_laws(lattice, list(some)), whole=True)
+
+    def try_all(some: Sequence[V]) -> None:
+        try_laws(lattice, list(some))
+        try_taking_apart(lattice, list(some))
+
+    for_some(values, 3, try_all, whole=True)
 
 
 def for_some(
@@ -122,8 +131,10 @@ def try_laws(lattice: Lattice[V], values: list[V]) -> None:
         _demand(lattice, "join(a, b) == join(b, a)", joined == join(b, a), a, b)
         _demand(lattice, "leq(a, b) iff join(a, b) == b", leq(a, b) == (joined == b), a, b)
         _demand(lattice, "leq(a, join(a, b))", leq(a, joined), a, b)
-        wide = lattice.widen(a, joined, 1)
-        _demand(lattice, "leq(join(a, b), widen(a, join(a, b), n))", leq(joined, wide), a, b)
+        for visits in VISITS:
+            wide = lattice.widen(a, joined, visits)
+            law = f"leq(join(a, b), widen(a, join(a, b), n)) at n = {visits}"
+            _demand(lattice, law, leq(joined, wide), a, b)
         if meets:
             met = lattice.meet(a, b)
             _demand(lattice, "meet(a, b) == meet(b, a)", met == lattice.meet(b, a), a, b)
@@ -132,6 +143,22 @@ def try_laws(lattice: Lattice[V], values: list[V]) -> None:
     for a, b, c in product(values, repeat=3):
         law = "join(a, join(b, c)) == join(join(a, b), c)"
         _demand(lattice, law, join(a, join(b, c)) == join(join(a, b), c), a, b, c)
+
+
+def try_taking_apart(lattice: Lattice[V], values: list[V]) -> None:
+    """What is said of `parts` and `replace`, of some facts."""
+    bottom = _if_defined(lambda: lattice.bottom)
+    for a in values:
+        parts = list(lattice.parts(a))
+        whole = reduce(lattice.join, parts) if parts else a
+        _demand(lattice, "join of parts(a) == a", whole == a, a)
+        for least in bottom:
+            _demand(lattice, "parts(a) is empty only for bottom", bool(parts) or a == least, a)
+            _demand(lattice, "bottom is none of parts(a)", least not in parts, a)
+    if not (values and _if_defined(lambda: lattice.replace(values[0], values[0], values[0]))):
+        return
+    for a, b in product(values, repeat=2):
+        _demand(lattice, "replace(a, a, b) == b", lattice.replace(a, a, b) == b, a, b)
 
 
 def _if_defined(get: Callable[[], V]) -> list[V]:

@@ -15,11 +15,15 @@ import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress
+from typing import TypeVar
 
 from attrs import frozen
 
 from dataflow.components import strong_components
+from dataflow.graph import Flow
 from dataflow.system import UNREACHED
+
+N = TypeVar("N")
 
 
 @frozen
@@ -268,3 +272,33 @@ def _arrange(order: Sequence[int], heads: Sequence[int]) -> tuple[list[int], lis
         if outer in looping:
             loops.append(range(start, len(sequence)))
     return sequence, loops
+
+
+def endless(flow: Flow[N], before: Sequence[Sequence[int]]) -> list[int]:
+    """Blocks that backward analysis starts from though no exit is reachable from them.
+
+    An endless loop is its own boundary, where it goes back; so is a block that leads
+    nowhere.  `before` has the blocks that lead to each.
+    """
+    is_easy = bytearray(len(flow.blocks))  # an exit, or it leads to a block with a larger number
+    for block in flow.exits:
+        is_easy[block] = 1
+    for source, target in flow.edges:
+        if source < target:
+            is_easy[source] = 1
+    if all(is_easy):  # numbers rise until an exit comes
+        return []
+    leads_out = bytearray(len(flow.blocks))
+    pending = list(flow.exits)
+    for block in pending:
+        leads_out[block] = 1
+    while pending:
+        for source in before[pending.pop()]:
+            if not leads_out[source]:
+                leads_out[source] = 1
+                pending.append(source)
+    if all(leads_out):
+        return []
+    found = {s for s, target in flow.edges if target <= s and not leads_out[s]}
+    leads_on = {source for source, _ in flow.edges}
+    return [*found, *(block for block in range(len(flow.blocks)) if block not in leads_on)]

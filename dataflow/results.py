@@ -158,20 +158,21 @@ class PointResults(Results[N, V]):
         A node with sub-graphs is where these end, so a call that never returns is not reached,
         though there is a fact before it."""
         self.fresh()
-        return self._known(*self.flow.places[self.flow.number(node)]) is not UNREACHED
+        return self.known(*self.flow.places[self.flow.number(node)]) is not UNREACHED
 
     def at(self, block: int, position: int) -> V:
         """The fact at a point of a reached block, `position` nodes from its start."""
         return self._fact(block, position, self.flow.blocks[block])
 
     def _fact(self, block: int, position: int, node: object) -> V:
-        fact = self._known(block, position)
+        fact = self.known(block, position)
         if fact is UNREACHED:
             raise UnreachedError(f"no execution reaches {node}")
         return fact
 
-    def _known(self, block: int, position: int) -> V | Unreached:
-        """What is known at a point of a block, `position` nodes from its start."""
+    def known(self, block: int, position: int) -> V | Unreached:
+        """What is known at a point of a block, `position` nodes from its start: UNREACHED, too,
+        after a node that asked for an answer that never comes."""
         start = self.states[block]
         if start is UNREACHED:
             return UNREACHED
@@ -187,8 +188,8 @@ class PointResults(Results[N, V]):
         self.fresh()
         for node, number in self.flow.node_number.items():
             block, position = self.flow.places[number]
-            before = self._known(*self.flow.place(node))
-            after = self._known(block, position + 1)
+            before = self.known(*self.flow.place(node))
+            after = self.known(block, position + 1)
             yield str(node), self._show(before), self._show(after)
 
     def __str__(self) -> str:

@@ -37,7 +37,7 @@ from dataflow.analysis import (
     Unreached,
     an_analysis,
 )
-from dataflow.around import ANALYSING, add_place
+from dataflow.around import ANALYSING, add_advice, add_place, notes_of
 from dataflow.graph import Flow, FlowGraph
 from dataflow.joint import joint
 from dataflow.lattice import Lattice
@@ -96,14 +96,14 @@ def solve(
     """The least solution of an analysis over a graph.
 
     `limit` is how often one unknown of a loop may grow before `DidNotConverge`; by default a
-    thousand times, and ten more for each node, at most ten thousand.
+    five hundred times, and ten more for each node, at most ten thousand.
     Each constraint is evaluated once where nothing loops; memory is one fact per block
     (dense) or per value (sparse).
     """
     an_analysis(analysis, "solve")
     flow = graph.flow
     if limit is None:
-        limit = min(1_000 + 10 * len(flow.nodes), 10_000)
+        limit = min(500 + 10 * len(flow.nodes), 10_000)
     return _solve(analysis, flow, limit, observer)
 
 
@@ -120,6 +120,8 @@ def _solve(
     except Exception as error:
         if sweep.failed >= 0 and (number := posed.system.node(sweep.failed)) is not None:
             add_place(error, flow, number)
+        elif sweep.failed >= 0:
+            add_advice(error)
         raise
     if isinstance(posed.analysis, (Forward, Backward)):
         return PointResults(posed.analysis, flow, state, sweep)
@@ -181,8 +183,8 @@ class Sweep(Generic[V]):
         except Exception as error:
             if self.rank >= 0:
                 self.failed = self.order.sequence[self.rank]
-            notes = getattr(error, "__notes__", ())
-            if self.failed >= 0 and not any(note.startswith(ANALYSING) for note in notes):
+            is_told = any(note.startswith(ANALYSING) for note in notes_of(error))
+            if self.failed >= 0 and not is_told:
                 error.add_note(f"{ANALYSING}{self.system.constraint_name(self.failed)}")
             raise
         return self.state
@@ -310,7 +312,8 @@ class Sweep(Generic[V]):
             raise DidNotConverge(
                 f"the fact at {self.unknown_name(unknown)} grew {times} times around "
                 f"its loop ({self.around(unknown)}) and still grows; its last values:\n  {last}\n"
-                f"{self.lattice!r} has chains without end: give it a `widen`"
+                f"{self.lattice!r} has chains without end: give it a `widen`; or, if they do end, "
+                f"solve with a `limit` above {self.limit}"
             )
 
     def around(self, unknown: int) -> str:

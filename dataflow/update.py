@@ -68,6 +68,8 @@ class Index:
     version: int  # how many edits there were when the state was what the results say
     _inserted: dict[int, float] = field(factory=dict, init=False)  # their ranks
     _members: dict[int, list[int]] = field(factory=dict, init=False)
+    _edited: set[int] = field(factory=set, init=False)  # constraints that say something else now
+    _changed: set[int] = field(factory=set, init=False)  # unknowns that are something else now
 
     def __attrs_post_init__(self) -> None:
         system, loops = self.sweep.system, self.sweep.order.loops
@@ -201,6 +203,7 @@ class Index:
 
     def _solve(self, constraints: set[int], unknowns: Iterable[int]) -> None:
         """Evaluate constraints again, and whatever reads what changes by that."""
+        self._edited, self._changed = constraints, set()
         pending = [(self.rank(constraint), constraint) for constraint in constraints]
         for unknown in unknowns:
             self._change(unknown, pending)
@@ -234,6 +237,7 @@ class Index:
         if new is old or new == old:
             return
         self.sweep.state[unknown] = new
+        self._changed.add(unknown)
         for reader in readers:
             heapq.heappush(pending, (self.rank(reader), reader))
 
@@ -268,11 +272,13 @@ class Index:
         local = {unknown: number for number, unknown in enumerate({**written, **read})}
         initial = []
         for unknown in local:
-            if unknown in written:
+            if unknown not in written:
+                initial.append(state[unknown])
+            elif unknown in read:
                 outside = [w for w in self.writers(unknown) if w not in inside]
                 initial.append(self._said(unknown, outside))
             else:
-                initial.append(state[unknown])
+                initial.append(UNREACHED)  # it leads out, see below
         system = self.sweep.system
         numbers = list(local)
         part = System(
@@ -290,8 +296,14 @@ class Index:
         self.sweep.visits += sweep.visits
         for unknown in written:
             new, old = found[local[unknown]], state[unknown]
-            if new is not old and new != old:
+            if unknown in read and new is not old and new != old:
                 state[unknown] = new
+                self._changed.add(unknown)
                 for reader in self.readers(unknown):
                     if reader not in inside:
                         heapq.heappush(pending, (self.rank(reader), reader))
+        for member in members:
+            if member in self._edited or not self._changed.isdisjoint(self.reads[member]):
+                for unknown in self.writes[member]:
+                    if unknown not in read:  # a loop of its own may go around there
+                        self._change(unknown, pending)

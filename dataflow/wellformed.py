@@ -7,16 +7,13 @@ calls it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from dataflow.graph import Flow, FlowGraph
+from dataflow.graph import Flow, FlowGraph, equal
+from dataflow.graph import GraphError as GraphError
 
 N = TypeVar("N")
-
-
-class GraphError(ValueError):
-    """A graph refers to something it does not have; the message says where."""
 
 
 def check_graph(graph: FlowGraph[N] | Flow[N]) -> None:
@@ -29,9 +26,18 @@ def check_graph(graph: FlowGraph[N] | Flow[N]) -> None:
         raise GraphError(fault)
 
 
+def demand_values(flow: Flow[N], wanted_by: object) -> None:
+    """Raise `GraphError` for a graph of control alone, where facts of values are asked for."""
+    if len(flow.operands) < len(flow.nodes) or len(flow.results) < len(flow.nodes):
+        raise GraphError(
+            f"{type(wanted_by).__name__} has a fact per value, and this graph has no values: give "
+            "it `values`, `operands` and `results`"
+        )
+
+
 def _faults(flow: Flow[N]) -> Iterator[str]:
-    yield from _equal("nodes", flow.nodes, flow.erased_nodes)
-    yield from _equal("values", flow.values, flow.erased_values)
+    yield from equal("nodes", flow.nodes, flow.erased_nodes)
+    yield from equal("values", flow.values, flow.erased_values)
     yield from _blocks(flow)
     blocks, values = len(flow.blocks), len(flow.values)
     for source, target in flow.edges:
@@ -44,7 +50,7 @@ def _faults(flow: Flow[N]) -> Iterator[str]:
     yield from _dangling("inputs", "value", flow.inputs, values)
     yield from _dangling("outputs", "value", flow.outputs, values)
     for role, lists in (("operands", flow.operands), ("results", flow.results)):
-        if len(lists) not in (0, len(flow.nodes)) or (not lists and flow.values):
+        if len(lists) != len(flow.nodes) and (lists or flow.values):
             yield f"`{role}` has {len(lists)} entries for {len(flow.nodes)} nodes: give one each"
         for node, numbers in zip(flow.nodes, lists, strict=False):
             yield from _dangling(f"the {role} of {node}", "value", numbers, values)
@@ -65,8 +71,10 @@ def _blocks(flow: Flow[N]) -> Iterator[str]:
         yield from _dangling(f"block {block}", "node", numbers, len(flow.nodes))
         for number in numbers:
             if number in home:
+                where = f"in block {home[number]} and in block {block}"
                 yield (
-                    f"{flow.nodes[number]} stands in block {home[number]} and in block {block}: "
+                    f"{flow.nodes[number]} stands "
+                    f"{where if home[number] != block else f'twice in block {block}'}: "
                     "a node that runs in two places is two nodes"
                 )
             home[number] = block
@@ -80,21 +88,3 @@ def _dangling(where: str, kind: str, numbers: Iterable[int], count: int) -> Iter
         if number not in range(count):
             has = f"{kind}s 0 to {count - 1}" if count else f"no {kind}s"
             yield f"{where}: there is no {kind} {number!r}; the graph has {has}"
-
-
-def _equal(kind: str, things: Sequence[object], erased: Set[int]) -> Iterator[str]:
-    """Facts are asked for by node or value, so each must be told from all others."""
-    first: dict[object, int] = {}
-    for number, thing in enumerate(things):
-        if number in erased:
-            continue
-        try:
-            earlier = first.setdefault(thing, number)
-        except TypeError:
-            yield f"{kind} are looked up, and {thing!r} cannot be hashed: make its class frozen"
-            return
-        if earlier != number:
-            yield (
-                f"{kind} {earlier} and {number} are equal: {thing}; "
-                "give them something that differs, such as a number"
-            )

@@ -1,4 +1,4 @@
-"""Random programs of loops and branches in each other, in the text notation."""
+"""Random programs in the text notation: loops and branches in each other, or any jumps."""
 
 from __future__ import annotations
 
@@ -75,3 +75,20 @@ def nested_program(random: Random) -> TextGraph:
     writer.body(names, 0)
     writer.line(f"return {' '.join(random.choices(names, k=2))}")
     return parse("\n".join(writer.lines))
+
+
+def tangled_program(random: Random) -> TextGraph:
+    """Lines `v = wK a b` with jumps to anywhere: loops that follow each other at once, that are
+    entered twice or never left."""
+    count = random.randint(2, 9)
+    names = ["in0", "in1", *(f"v{number}" for number in range(count))]
+    lines = []
+    for number in range(count):
+        left, right = random.choices(names, k=2) if number else names[:2]
+        onward = [f"L{random.randrange(count)}" for _ in range(random.choice((0, 1, 1, 2)))]
+        if onward and number + 1 < count:
+            onward.append(f"L{number + 1}")
+        arrow = f" -> {', '.join(onward)}" if onward else ""
+        lines.append(f"L{number}: v{number} = w{random.randrange(6)} {left} {right}{arrow}")
+    lines.append(f"return {' '.join(random.choices(names, k=2))}")
+    return parse("\n".join(lines))

@@ -92,6 +92,21 @@ def test_a_straight_line_is_evaluated_once_and_keeps_little(make: Callable[[], D
     assert results.visits <= SIZE
 
 
+@pytest.mark.parametrize("make", [Count, Seen])
+def test_a_block_keeps_little_however_short(make: Callable[[], Count | Seen]) -> None:
+    edges = [(n, n + 1) for n in range(SIZE - 1)]
+    graph = Line(Flow(range(SIZE), [[n] for n in range(SIZE)], edges, [0], [SIZE - 1]))
+    solve(make(), graph)
+    gc.collect()
+    tracemalloc.start()
+    results = solve(make(), graph)
+    gc.collect()
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept <= 350 * SIZE
+    assert results.visits <= SIZE
+
+
 @frozen
 class SeenByCode(Backward[int, int]):
     """`Seen`, its transfer as code."""

@@ -32,6 +32,7 @@ from dataflow import (
     UnreachedError,
     parse,
     solve,
+    verify,
     why,
 )
 from dataflow.fewest import fewest
@@ -321,6 +322,41 @@ def test_three_analyses_one_explanation() -> None:
         "{b} before [c = 1] in Doubtful: by [a = copy b]",
         "⊤ of b in Numbers: the boundary, where it begins",
     ]
+
+
+@frozen
+class Waits(Forward[TextNode, Names]):
+    """The words so far, with those of the values that `wait` reads."""
+
+    words: Partial[TextNode, Names] = Partial(lambda: Asking())
+    lattice: Lattice[Names] = Powerset()
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        if node.word == "wait":
+            return value.union(*map(self.words.of, node.operands))
+        return value | {node.word}
+
+
+@frozen
+class Asking(SparseForward[TextNode, Names]):
+    """The words that a value is made of; `ask` makes one of those that came before."""
+
+    before: Partial[TextNode, Names] = Partial(Waits)
+    lattice: Lattice[Names] = Powerset()
+
+    def transfer(self, node: TextNode, operands: Sequence[Names]) -> Sequence[Names]:
+        if node.word == "ask":
+            return [self.before.before(node)]
+        return [frozenset([node.word]).union(*operands)] * len(node.results)
+
+
+def test_what_asks_for_an_answer_that_never_comes_gives_nothing() -> None:
+    """`never` is defined by itself alone, so nothing is known in the middle of the block."""
+    graph = parse("never = copy never\nwait never\nx = ask\nx = one")
+    results = solve(Asking(), graph)
+    verify(results)
+    assert results.of("x") == {"one"}
+    assert str(why(results, "x")) == "{one} of x: x = one, where it begins"
 
 
 def test_two_that_ask_each_other() -> None:

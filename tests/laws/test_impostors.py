@@ -128,6 +128,38 @@ class KeepsBottoms(MapOf[str, frozenset[str]]):
         return {key: a.get(key, frozenset()) & b.get(key, frozenset()) for key in {**a, **b}}
 
 
+@frozen
+class TiresOfWidening(Interval):
+    """After some visits it takes back what it gave."""
+
+    def widen(self, old: Any, new: Any, visits: int) -> Any:
+        return new if visits < 5 else old
+
+
+@frozen
+class LosesAPart(Powerset[str]):
+    """One of several elements stands for all."""
+
+    def parts(self, value: frozenset[str]) -> list[frozenset[str]]:
+        return [*super().parts(value)][:1]
+
+
+@frozen
+class NothingIsAPart(Powerset[str]):
+    """The empty set is one of the parts."""
+
+    def parts(self, value: frozenset[str]) -> list[frozenset[str]]:
+        return [frozenset(), *super().parts(value)]
+
+
+@frozen
+class ReplacesNothing(Powerset[str]):
+    """What is to go stays."""
+
+    def replace(self, value: Any, old: Any, new: Any) -> frozenset[str]:
+        return self.join(value, new)
+
+
 def drops_first_of_small(pair: tuple[int, int]) -> tuple[int, int]:
     """Not monotone: a larger pair keeps less of its first side."""
     first, second = pair
@@ -158,6 +190,10 @@ IMPOSTORS = [
     Impostor(NeverCovers(), SETS, "leq(a, a)"),
     Impostor(WidensToOld(), [BOTTOM, (0, 1), (0, 2)], "widen(a, join(a, b), n)"),
     Impostor(WidensTooLow(), [(0, 1), (-1, 2)], "widen(a, join(a, b), n)"),
+    Impostor(TiresOfWidening(), [(0, 1), (-1, 2)], "widen(a, join(a, b), n)) at n = 10"),
+    Impostor(LosesAPart(), SETS, "join of parts(a) == a"),
+    Impostor(NothingIsAPart(), SETS, "bottom is none of parts(a)"),
+    Impostor(ReplacesNothing(), SETS, "replace(a, a, b) == b"),
     Impostor(Adds(), [0, 1, 2], "join(a, a) == a"),
     Impostor(RockPaperScissors(), ["rock", "paper", "scissors"], "join(a, join(b, c))"),
     Impostor(BottomIsNotLeast(), [3, 7], "join(bottom, a) == a"),

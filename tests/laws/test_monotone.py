@@ -335,6 +335,18 @@ def test_a_wrong_transfer_is_found_where_it_goes_wrong(analysis: Any, message: s
     assert text.endswith("\n    n = read\n    test n\n  > n = less n\n    write n")
 
 
+@frozen
+class ForgetsToSay(test_edges.Constants):
+    def takes(self, node: TextNode, way: int, operands: Sequence[Any]) -> bool:
+        return None  # type: ignore[return-value]  # the mistake
+
+
+def test_a_way_is_taken_or_not() -> None:
+    """A `takes` without a return would make everything unreached."""
+    with pytest.raises(TransferError, match=r"takes at test i, way 0 returned None, and True or F"):
+        solve(checked(ForgetsToSay()), SSA)
+
+
 def test_the_cause_is_kept() -> None:
     """The author's own error, with its traceback."""
     with pytest.raises(TransferError) as caught:

@@ -53,6 +53,10 @@ def test_a_right_graph_passes() -> None:
     check_graph(load(model, *inputs))
 
 
+def test_values_that_no_node_touches_are_no_fault() -> None:
+    check_graph(Flow([], [[]], [], [0], [0], values=["x"], inputs=[0]))
+
+
 @settings(deadline=None, max_examples=50)
 @given(shapes(), value_graphs())
 def test_graphs_of_the_other_tests_pass(shape: Any, graph: Any) -> None:
@@ -144,6 +148,8 @@ def test_solving_refuses_a_graph_that_refers_to_what_it_has_not(
         ({"blocks": [[0], [1, 2, 0]]}, "a stands in block 0 and in block 1"),
         ({"operands": [[], [0]]}, "`operands` has 2 entries for 3 nodes"),
         ({"results": [[0]]}, "`results` has 1 entries for 3 nodes"),
+        ({"results": []}, "`results` has 0 entries for 3 nodes"),
+        ({"blocks": [[0], [1, 1]], "begins": {}}, "b stands twice in block 1"),
     ],
 )
 def test_solving_and_editing_refuse_a_graph_that_is_not_whole(
@@ -152,6 +158,37 @@ def test_solving_and_editing_refuse_a_graph_that_is_not_whole(
     for use in (lambda flow: solve(Dense(), flow), Draft):
         with pytest.raises(GraphError, match=message):
             use(evolve(RIGHT, **wrong))
+
+
+def test_facts_of_values_are_not_asked_of_a_graph_of_control_alone() -> None:
+    with pytest.raises(GraphError, match="Sparse has a fact per value, and this graph has no val"):
+        solve(Sparse(), Flow(["a"], [[0]], [], [0], [0]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"nodes": ["a", "b", "a"]}, "nodes 0 and 2 are equal: a"),
+        (
+            {"nodes": ["a", ("b", []), "c"]},
+            r"nodes are looked up, and \('b', \[\]\) cannot be hashed",
+        ),
+        ({"values": ["x", "x"]}, "values 0 and 1 are equal: x"),
+    ],
+)
+def test_nobody_is_told_the_facts_of_a_node_for_those_of_another(
+    wrong: dict[str, Any], message: str
+) -> None:
+    """A graph is refused when it is first asked about what it cannot tell apart."""
+    flow = evolve(RIGHT, **wrong)
+    with pytest.raises(GraphError, match=message):
+        _ = flow.number("a"), flow.value("x")
+
+
+def test_what_cannot_be_hashed_is_no_node() -> None:
+    results = solve(Dense(), RIGHT)
+    with pytest.raises(KeyError, match=r"\['a'\] is not a node of this graph"):
+        results.before(["a"])
 
 
 def test_an_erased_node_is_not_missed() -> None:
