@@ -207,10 +207,7 @@ def _is_of_two(shape: Sequence[int | None]) -> bool:
         return False
     if type(shape[1]) is int and shape[1] == 1:  # symbols are never 1
         return True
-    for size in shape[2:]:
-        if type(size) is not int or size != 1:
-            return False
-    return True
+    return all(type(size) is int and size == 1 for size in shape[2:])
 
 
 def laid_out(operator: OpOverload, args: Arguments, result: Any) -> Any:
