@@ -13,7 +13,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from attrs import define, field
 
@@ -84,8 +84,11 @@ def _judge(file: str, mutants: Sequence[Mutant], run_listed: bool) -> Tally:
         if is_listed and not run_listed:
             tally.known.append(mutant)
             continue
-        tests = _seeing(reaches, mutant)
-        outcome = trial(file, mutant.text, tests) if tests else UNSEEN
+        outcome = UNSEEN
+        for tests in _seeing(reaches, mutant, TARGETS[file]):
+            outcome = trial(file, mutant.text, tests)
+            if outcome.verdict is not Verdict.PASSED:
+                break
         if outcome.verdict is Verdict.BROKEN:
             raise SystemExit(f"{_shown(file, mutant)}\nwas not judged:\n{outcome.output}")
         if outcome.verdict is not Verdict.PASSED:
@@ -104,10 +107,16 @@ def _judge(file: str, mutants: Sequence[Mutant], run_listed: bool) -> Tally:
     return tally
 
 
-def _seeing(reaches: Sequence[Reach], mutant: Mutant) -> list[str]:
-    """The tests that get to a mutant, the quickest first; all, if it acts at import."""
+def _seeing(
+    reaches: Sequence[Reach], mutant: Mutant, files: Sequence[str]
+) -> Iterator[Sequence[str]]:
+    """The tests that get to a mutant, file by file, the quickest of each first; all, if it acts
+    at import.  Most mutants are killed by the first file, and no other has to be collected."""
     at = mutant.statement
-    return [reach.test for reach in reaches if at is None or at in reach.statements]
+    tests = [reach.test for reach in reaches if at is None or at in reach.statements]
+    for file in files:
+        if found := [test for test in tests if test.partition("::")[0] == file]:
+            yield found
 
 
 def _shown(file: str, mutant: Mutant) -> str:

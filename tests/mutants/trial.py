@@ -1,7 +1,7 @@
 """Run tests with another text in place of one source file.
 
 A first run without a mutant records which statements each test gets to and how long
-it takes.  A mutant is then run against the tests that get to it, the quickest first.
+it takes.  A mutant is then run against the tests that get to it, file by file.
 
 Each trial is a fork of this process, which has pytest and what else is slow to import, but
 nothing of the packages under test.  So a trial costs its tests and little more.
