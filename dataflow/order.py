@@ -280,14 +280,6 @@ def endless(flow: Flow[N], before: Sequence[Sequence[int]]) -> list[int]:
     An endless loop is its own boundary, where it goes back; so is a block that leads
     nowhere.  `before` has the blocks that lead to each.
     """
-    is_easy = bytearray(len(flow.blocks))  # an exit, or it leads to a block with a larger number
-    for block in flow.exits:
-        is_easy[block] = 1
-    for source, target in flow.edges:
-        if source < target:
-            is_easy[source] = 1
-    if all(is_easy):  # numbers rise until an exit comes
-        return []
     leads_out = bytearray(len(flow.blocks))
     pending = list(flow.exits)
     for block in pending:
