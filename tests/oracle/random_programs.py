@@ -10,6 +10,7 @@ import copy
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -96,6 +97,21 @@ class Text:
         return kind()
 
 
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """The same random numbers each time, and the same bytes where nobody has written yet."""
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+@repeatable()
 def write(seed: int, data: bool = False) -> Text:
     """The program of a seed.  With `data`, some of its sizes depend on data."""
     random = Random(seed)
