@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import passes
 from passes import CaptureError
@@ -346,3 +347,20 @@ def test_new_tensors_in_a_list_of_unknown_length_are_not_one() -> None:
     assert not aliases.must_alias(one, other)
     assert aliases.must_alias(view, again)
     assert aliases.must_alias(view, rows)
+
+
+def test_one_tensor_for_two_results_is_refused() -> None:
+    """`max` squeezes its results one after the other, so that this one loses two dimensions."""
+
+    def function(x: Tensor) -> Tensor:
+        y = torch.zeros(1, dtype=torch.int64)
+        torch.max(x, 0, out=(y, y))
+        return y.view(-1)
+
+    x = torch.ones(1, 1, 4, dtype=torch.int64)
+    with pytest.raises(CaptureError, match="one tensor as `out=` for two results"):
+        traced(function, x)
+    made = make_fx(function)(x)
+    for way in ("observed", "declared"):
+        with pytest.raises(CaptureError, match="one tensor as `out=` for two results"):
+            passes.load(made, x, effects=way)

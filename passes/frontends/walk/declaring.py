@@ -28,7 +28,7 @@ from passes.frontends.effects.declared import (
     plain,
     result_count,
 )
-from passes.frontends.effects.operands import Operand, argument_of, is_opaque
+from passes.frontends.effects.operands import Operand, argument_of, is_opaque, operands_in
 from passes.frontends.effects.schema import signature
 from passes.frontends.effects.views import is_contiguous
 from passes.frontends.fakes.layouts import is_doubtful
@@ -43,7 +43,7 @@ from passes.frontends.fakes.world import (
     type_of,
 )
 from passes.frontends.walk.env import MISSING, Bound, Made, leaf_names, leaves_of
-from passes.frontends.walk.nodes import recorded_of, target_name
+from passes.frontends.walk.nodes import given_twice, recorded_of, target_name
 from passes.frontends.walk.observing import Walk
 from passes.frontends.walk.recordings import holding_of
 from passes.program import (
@@ -217,6 +217,10 @@ class DeclaredWalk(Walk):
                 name: argument_of(argument, env, lambda v: self.operand(v).at(place[v]))
                 for name, argument in given.items()
             }
+            given_out = [arguments.get(name) for name in signature(target).outputs]
+            outs = [operands[operand.position] for operand in operands_in(given_out)]
+            if len({self.objects.get(value, value) for value in outs}) < len(outs):
+                raise given_twice(node)
             return declared(target, arguments, len(operands), types)
         if not operands and not types and getattr(target, "__module__", "") in NO_TENSORS:
             return Effects(origin=Origin.SCHEMA)

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from passes.errors import CaptureError
 from passes.frontends.fakes.reach import module_tensors
 from passes.frontends.walk.env import Bound, evaluated
 
@@ -58,6 +59,14 @@ def explain(node: fx.Node, error: Exception) -> str:
             *(f"    {line}" for line in stack[-2:]),
             advice,
         ]
+    )
+
+
+def given_twice(node: fx.Node) -> CaptureError:
+    """What to raise for a node that has one tensor given as `out=` for two of its results."""
+    return CaptureError(
+        f"node {node.name} ({target_name(node)}) gives one tensor as `out=` for two results. Which "
+        "of them is left in it, and in what shape, only its kernel knows: give two tensors"
     )
 
 
