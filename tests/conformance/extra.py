@@ -15,6 +15,7 @@ from torch import Tensor
 from tests.conformance.calls import Call
 
 aten = torch.ops.aten
+prims = torch.ops.prims
 quantized = torch.ops.quantized_decomposed
 
 
@@ -304,6 +305,15 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
         lambda x, s, z: quantized.dequantize_per_channel(x, s, z, 0, *RANGE),
         (BYTES, ROW[:4], INDEX.repeat(2)),
     ),
+    ("prims.as_strided", lambda x: prims.as_strided.default(x, [2, 2], [1, 2], 1).add_(1), (X,)),
+    ("prims.real", lambda x: prims.real.default(x).add_(1), (COMPLEX,)),
+    ("prims.imag", lambda x: prims.imag.default(x).add_(1), (COMPLEX,)),
+    ("prims.device_put", lambda x: prims.device_put.default(x, "cpu").add_(1), (X,)),
+    ("prims.view_of", lambda x: prims.view_of.default(x).add_(1), (X,)),
+    ("prims.view_of_dtype", lambda x: prims.view_of_dtype.default(x, torch.int32).add_(1), (X,)),
+    ("prims.collapse_view", lambda x: prims.collapse_view.default(x, 0, 1).add_(1), (X,)),
+    ("prims.split_dim", lambda x: prims.split_dim.default(x, 0, 2).add_(1), (X,)),
+    ("prims.broadcast_in_dim", lambda x: prims.broadcast_in_dim.default(x, [2, 6], [1]), (ROW,)),
     ("choose_qparams", lambda x: quantized.choose_qparams(x, -128, 127, 1e-5, torch.int8), (X,)),
     ("quantize_per_token", lambda x, s, z: quantized.quantize_per_token(x, s, z, *RANGE), TOKENS),
     ("conformance::scale_", lambda x: scale_(x, 2.0), (X,)),

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812  its usual name
 from attrs import evolve, frozen
 from torch import Tensor, nn
 
-from tests.oracle import vocabulary
+from tests.oracle import rare, vocabulary
 
 INPUTS = (
     ("x = torch.arange(1.0, 17.0).view(4, 4) / 7",),
@@ -30,7 +30,11 @@ INPUTS = (
 """Each input, in the ways it can be made: some of them share storage."""
 
 KINDS: Mapping[str, Sequence[str]] = {
-    name: [line.strip() for line in getattr(vocabulary, name).strip().splitlines()]
+    name: [
+        line.strip()
+        for source in (vocabulary, rare)
+        for line in getattr(source, name, "").strip().splitlines()
+    ]
     for name in ("VIEWS", "CHOICES", "NEW", "WRITES", "STATE", "DATA")
 }
 WEIGHTS = {"VIEWS": 6, "CHOICES": 3, "NEW": 4, "WRITES": 6, "STATE": 1}

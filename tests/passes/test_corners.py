@@ -349,6 +349,17 @@ def test_new_tensors_in_a_list_of_unknown_length_are_not_one() -> None:
     assert aliases.must_alias(view, rows)
 
 
+@pytest.mark.parametrize("keepdim", [True, False])
+@pytest.mark.parametrize("dim", [None, 0])
+def test_extremes_of_what_they_are_written_into(dim: int | None, keepdim: bool) -> None:
+    def extremes(x: Tensor, out: Tensor) -> Any:
+        return torch.aminmax(x, dim=dim, keepdim=keepdim, out=(out, x))
+
+    x, out = torch.rand(4, 4), torch.empty(0)
+    found = traced(extremes, x, out).op("aminmax").results
+    assert [v.type and v.type.shape for v in found] == [y.shape for y in extremes(x, out)]
+
+
 def test_one_tensor_for_two_results_is_refused() -> None:
     """`max` squeezes its results one after the other, so that this one loses two dimensions."""
 

@@ -152,6 +152,11 @@ def test_a_resized_out_may_have_other_strides() -> None:
     assert shares == [(True, True), (False, True)]
 
 
+def test_an_alias_of_another_layout_has_the_strides_it_was_given() -> None:
+    program = traced(lambda x: aten._reshape_alias.default(x, [6, 4], [1, 6]).reshape(-1), X)
+    assert not passes.aliases(program).may_alias(program.outputs[0], program.entry.values[0].value)
+
+
 def test_an_attribute_is_read_again_after_it_was_given_another_storage() -> None:
     graph, root = fx.Graph(), nn.Module()
     root.register_buffer("state", torch.zeros(3))

@@ -172,6 +172,16 @@ def _ctc_loss_backward(gradient: Tensor, log_probs: Tensor, *rest: object) -> Te
     return torch.empty_like(log_probs, memory_format=torch.contiguous_format)
 
 
+def _reshape_alias(tensor: Tensor, size: list[int], stride: list[int]) -> Tensor:
+    """Torch's makes a view and looks at no strides."""
+    return tensor.as_strided(size, stride)
+
+
+def _device_put(tensor: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
+    """Torch's makes a new tensor, on the same device too."""
+    return tensor.to(device, non_blocking=non_blocking)
+
+
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     torch.ops.aten.nan_to_num.default: _nan_to_num,
@@ -180,5 +190,11 @@ KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] 
     torch.ops.aten._ctc_loss_backward.Tensor: _ctc_loss_backward,
     torch.ops.aten._embedding_bag.default: _embedding_bag,
     torch.ops.aten._embedding_bag_forward_only.default: partial(_embedding_bag, forward_only=True),
+    torch.ops.aten._reshape_alias.default: _reshape_alias,
+    # Views, of which torch's makes new tensors, or its cache does.
+    torch.ops.prims.as_strided.default: torch.as_strided,
+    torch.ops.prims.real.default: torch.real,
+    torch.ops.prims.imag.default: torch.imag,
+    torch.ops.prims.device_put.default: _device_put,
 }
 """None from a kernel: torch's will do."""

@@ -23,8 +23,9 @@ _KEEPS_SHAPE = frozenset(("arange", "range", "linspace", "logspace"))
 _BROADCASTS = frozenset((torch.ops.aten.normal.Tensor_float_out,))
 """Operators that broadcast their operand with what is given as `out=`."""
 
-_REDUCES_AGAIN = torch.ops.aten.mean.out
-"""Reduces what it is given after it has resized the `out=`, which may be the same tensor."""
+_REDUCES_AGAIN = frozenset((torch.ops.aten.mean.out, torch.ops.aten.aminmax.out))
+"""Operators that reduce what they are given after they have resized the `out=`, which may be the
+same tensor."""
 
 _LEAVES_EMPTY = frozenset("native_batch_norm _native_batch_norm_legit".split())
 """Operators that do not touch the `out=` for a result that would be empty."""
@@ -44,8 +45,8 @@ def called(
         return func(*args, **kwargs), ()
     before = [(tensor.shape, tensor.stride()) for tensor in given]
     wanted = [*_returned_without(func, args, kwargs), *[None] * len(given)]
-    if func is _REDUCES_AGAIN and given[0] is args[0] and wanted[0] is not None:
-        wanted[0] = wanted[0].sum(*args[1:])
+    if func in _REDUCES_AGAIN and any(tensor is args[0] for tensor in given):
+        wanted = [None if one is None else _reduced(one, *args[1:], **kwargs) for one in wanted]
     result = func(*args, **kwargs)
     doubtful = []
     for tensor, (shape, stride), other in zip(given, before, wanted, strict=False):
@@ -64,6 +65,15 @@ def called(
             if not _laid_out_alike(tensor, other):
                 doubtful.append(tensor)
     return result, doubtful
+
+
+def _reduced(
+    tensor: torch.Tensor,
+    dim: int | Sequence[int] | None = None,
+    keepdim: bool = False,
+    **_: object,
+) -> torch.Tensor:
+    return tensor.sum(tuple(range(tensor.dim())) if dim is None else dim, keepdim)
 
 
 def _laid_out_alike(one: torch.Tensor, other: torch.Tensor) -> bool:
