@@ -86,6 +86,11 @@ def _resized(x: Tensor, nbytes: int) -> Tensor:
     return x * 2
 
 
+def _bag(x: Tensor, rows: Tensor, begins: Tensor, by: Tensor) -> Any:
+    """With weights that do not lie one after another."""
+    return aten._embedding_bag_forward_only.default(x, rows, begins, False, 0, False, by[::2])
+
+
 def _normed(x: Tensor) -> Tensor:
     return torch.nn.functional.batch_norm(x, None, None, training=True)
 
@@ -305,6 +310,7 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
         lambda x, s, z: quantized.dequantize_per_channel(x, s, z, 0, *RANGE),
         (BYTES, ROW[:4], INDEX.repeat(2)),
     ),
+    ("embedding_bag", _bag, (X, INDEX, torch.zeros(1, dtype=torch.int64), ROW[:4])),
     ("prims.as_strided", lambda x: prims.as_strided.default(x, [2, 2], [1, 2], 1).add_(1), (X,)),
     ("prims.real", lambda x: prims.real.default(x).add_(1), (COMPLEX,)),
     ("prims.imag", lambda x: prims.imag.default(x).add_(1), (COMPLEX,)),

@@ -37,6 +37,7 @@ CALLS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "normal": (lambda x: torch.normal(x, x), X.t()),
     "channel_shuffle": (lambda x: torch.channel_shuffle(x, 2), LAST),
     "copysign": (lambda x: x.copysign(torch.tensor(-1.0)), X.t()),
+    "angle": (lambda x: x.angle(), torch.complex(X, X).t()),
     "gelu": (lambda x: F.gelu(x), X.t()),
     "view of one image": (as_image, SEQUENCE),
     "interpolate one image": (lambda x: F.interpolate(as_image(x), 6, mode="bicubic"), SEQUENCE),

@@ -103,7 +103,8 @@ def _embedding_bag(
         return None
     summed, largest = mode == _SUM, mode == _MAX
     given, count = offsets.shape[0], offsets.shape[0] - include_last_offset
-    dense = weight.stride(1) == 1 and (per_sample_weights is None or per_sample_weights.dim() == 1)
+    dense = weight.stride(1) == 1
+    dense = dense and (per_sample_weights is None or per_sample_weights.stride() == (1,))
     at_once = summed and dense and padding_idx < 0 and weight.dtype in _SUMMED_AT_ONCE
     shown = given if forward_only and summed else count
     last = (count, weight.shape[1]) if largest else (shown,)

@@ -27,6 +27,9 @@ _REDUCES_AGAIN = frozenset((torch.ops.aten.mean.out, torch.ops.aten.aminmax.out)
 """Operators that reduce what they are given after they have resized the `out=`, which may be the
 same tensor."""
 
+_RESIZES_ANYWAY = frozenset((torch.ops.aten.linear.out,))
+"""Operators that resize an `out=` for a vector, which fits, so that it is contiguous."""
+
 _LEAVES_EMPTY = frozenset("native_batch_norm _native_batch_norm_legit".split())
 """Operators that do not touch the `out=` for a result that would be empty."""
 
@@ -54,6 +57,8 @@ def called(
         if func in _BROADCASTS:
             tensor.resize_(torch.broadcast_shapes(args[0].shape, shape))  # type: ignore[no-untyped-call]  # torch's own
             other = None  # it has the operand's shape, whatever is given
+        if func in _RESIZES_ANYWAY and tensor.dim() == 1:
+            continue  # as fakes do
         if keeps or (tensor.shape == shape and tensor.stride() != stride):
             tensor.as_strided_(shape, stride)  # no kernel changes what fits
         elif other is not None and other.shape != shape:
