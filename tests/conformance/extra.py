@@ -91,6 +91,13 @@ def _bag(x: Tensor, rows: Tensor, begins: Tensor, by: Tensor) -> Any:
     return aten._embedding_bag_forward_only.default(x, rows, begins, False, 0, False, by[::2])
 
 
+def _split_out(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Into tensors of which the second is resized."""
+    a, b = a * 2, b[:1] * 2
+    aten.split_with_sizes_copy.out(x, [2, 2], out=[a, b])
+    return a + b
+
+
 def _normed(x: Tensor) -> Tensor:
     return torch.nn.functional.batch_norm(x, None, None, training=True)
 
@@ -236,6 +243,7 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
     ("channel_shuffle", lambda x: torch.channel_shuffle(x[:0], 1), (IMAGE,)),
     ("mse_loss", lambda x, y: torch.nn.functional.mse_loss(x[:0], y[:0]), (X, Y)),
     ("split_copy", lambda x, a, b: aten.split_copy.Tensor_out(x, 2, out=[a, b]), (X, X[:2], X[2:])),
+    ("split_with_sizes_copy", _split_out, (X, X[:2], X[2:])),
     ("native_batch_norm", _norm(aten.native_batch_norm.default, True, 0.1, 1e-5), (IMAGE, *STATS)),
     ("native_batch_norm", _norm(aten.native_batch_norm.default, False, 0.1, 1e-5), (IMAGE, *STATS)),
     ("batch_norm", _norm(torch.batch_norm, True, 0.1, 1e-5, False), (IMAGE, *STATS)),

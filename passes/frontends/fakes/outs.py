@@ -74,7 +74,7 @@ def called(
 
 def _reduced(
     tensor: torch.Tensor,
-    dim: int | Sequence[int] | None = None,
+    dim: int | list[int] | None = None,
     keepdim: bool = False,
     **_: object,
 ) -> torch.Tensor:
@@ -91,7 +91,7 @@ def _returned_without(
     func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Iterator[torch.Tensor]:
     """What the operator returns if nothing is given as `out=`, where sizes are known."""
-    plain = _without_out(func)
+    plain = without_out(func)
     layout = [size for t in tensors_in([*args, *kwargs.values()]) for size in t.shape]
     if plain is None or any(known_int(size) is None for size in layout):
         return
@@ -104,7 +104,7 @@ def _returned_without(
 
 
 @cache
-def _without_out(func: OpOverload) -> OpOverload | None:
+def without_out(func: OpOverload) -> OpOverload | None:
     """The overload with the same arguments but for `out=`."""
     outputs = signature(func).outputs
     names = [a.name for a in func._schema.arguments if a.name not in outputs]

@@ -315,6 +315,8 @@ class DeclaredWalk(Walk):
         for number, (value, effect) in enumerate(zip(values, effects.results, strict=True)):
             self.known[value] = self.result(value, effect, operands, number)
         for position, nbytes in effects.resizes:
+            if not values:  # no result tells what it is now
+                self.forget_type(operands[position])
             storage = self.operand(operands[position]).storage
             for value, known in self.known.items():
                 if known.storage is None or known.storage == storage:
@@ -345,11 +347,16 @@ class DeclaredWalk(Walk):
         for value, effect in zip(values, effects.results, strict=True):
             if isinstance(effect, AliasOf):
                 operand = operands[effect.operands[0]]
-                self.objects[value] = first = self.objects.get(operand, operand)
+                self.objects[value] = self.objects.get(operand, operand)
                 if value.type != self.operand(operand).type:
-                    for name in [first, *(v for v, o in self.objects.items() if o is first)]:
-                        self.known[name] = evolve(self.operand(name), type=None)
+                    self.forget_type(operand)
                     self.known[value] = evolve(self.known[value], type=value.type)
+
+    def forget_type(self, value: Value) -> None:
+        """The types of all names of a value's object are out of date."""
+        first = self.objects.get(value, value)
+        for name in [first, *(v for v, o in self.objects.items() if o is first)]:
+            self.known[name] = evolve(self.operand(name), type=None)
 
 
 def _as_given(found: TensorType, out: TensorType | None) -> TensorType:
