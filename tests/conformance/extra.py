@@ -75,6 +75,11 @@ def _qkv(x: Tensor, bias: Tensor) -> Any:
     return aten._transform_bias_rescale_qkv.default(x, bias, 2)
 
 
+_LIBRARY: Any = torch.library.Library("conformance", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's
+_LIBRARY.define("any(Tensor(a) x, Tensor y) -> Tensor(*)", tags=(torch.Tag.pt2_compliant_tag,))
+_LIBRARY.impl("any", lambda x, y: x.view(-1), "CompositeExplicitAutograd")
+
+
 def _zeros(x: Tensor, other: Tensor, batch: int = 0) -> Any:
     return aten._new_zeros_with_same_feature_meta.default(x, other, self_num_batch_dims=batch)
 
@@ -333,6 +338,7 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
     ("conformance::scale_", lambda x: scale_(x, 2.0), (X,)),
     ("conformance::scaled", lambda x: scaled(x, 2.0), (X,)),
     ("conformance::fill_both_", lambda x, a, b, c: fill_both_(x, [a, b], c), (X, Y, X + 1, Y + 1)),
+    ("conformance::any", lambda x, y: torch.ops.conformance.any(x, y), (X, Y)),
     ("conformance::kernel_", lambda x, out: kernel_(x, out), (X, Y)),
 )
 

@@ -375,3 +375,11 @@ def test_one_tensor_for_two_results_is_refused() -> None:
     for way in ("observed", "declared"):
         with pytest.raises(CaptureError, match="one tensor as `out=` for two results"):
             passes.load(made, x, effects=way)
+
+
+def test_an_operator_of_others_that_reads_data_and_has_no_fake_is_not_run() -> None:
+    library: Any = torch.library.Library("corners", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's
+    library.define("total(Tensor x) -> float")
+    library.impl("total", lambda x: float(x.sum()), "CompositeExplicitAutograd")
+    program = traced(lambda x: x * torch.ops.corners.total(x), X)
+    assert program.op("total").effects.origin is Origin.ANYTHING

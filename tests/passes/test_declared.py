@@ -320,3 +320,13 @@ def test_strides_of_what_is_given_as_out(given: Tensor, stride: tuple[int | None
     written = next(op for op in program.ops if "sort" in op.target).results[0]
     assert written.type is not None
     assert written.type.stride == stride
+
+
+def test_what_data_has_sized_may_be_resized() -> None:
+    """That both shapes are unknown does not make them one."""
+
+    def function(x: Tensor) -> Tensor:
+        return x[x > 2][:2].resize_(20)
+
+    program = passes.load(make_fx(function)(X), X, effects="declared")
+    assert next(op for op in program.ops if "resize_" in op.target).effects.resizes == ((0, None),)

@@ -127,6 +127,8 @@ def _sources(operator: OpOverload, number: int) -> _Sources | None:
         tensors = [a.name for a in schema.arguments if "Tensor" in str(a.type)]
         only_first = UNANNOTATED[name] is not perhaps
         return _Sources(tuple(tensors[:1] if only_first else tensors), UNANNOTATED[name])
+    if "*" in alias.before_set:  # whatever there is
+        return _Sources(tuple(a.name for a in schema.arguments if "Tensor" in str(a.type)), perhaps)
     sources = tuple(
         argument.name
         for argument in schema.arguments
@@ -327,7 +329,8 @@ def _resized(
         yield from ((operand.position, None) for operand in targets if outputs)
         return
     for operand, found in zip(targets, left, strict=True):
-        if found is None or operand.type is None or found.shape != operand.type.shape:
+        unknown = found is None or operand.type is None or None in found.shape
+        if unknown or found.shape != operand.type.shape:  # type: ignore[union-attr]  # both known
             nbytes = _bytes_after(operand, found)
             if nbytes is None or operand.nbytes is None:
                 yield operand.position, None
