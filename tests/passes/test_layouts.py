@@ -38,6 +38,10 @@ CALLS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "channel_shuffle": (lambda x: torch.channel_shuffle(x, 2), LAST),
     "copysign": (lambda x: x.copysign(torch.tensor(-1.0)), X.t()),
     "angle": (lambda x: x.angle(), torch.complex(X, X).t()),
+    "collapsed": (
+        lambda x: torch.ops.prims.collapse_view.default(x[:, 1:2], 0, 1),
+        X.view(4, 2, 3),
+    ),
     "gelu": (lambda x: F.gelu(x), X.t()),
     "view of one image": (as_image, SEQUENCE),
     "interpolate one image": (lambda x: F.interpolate(as_image(x), 6, mode="bicubic"), SEQUENCE),

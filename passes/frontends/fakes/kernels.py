@@ -178,6 +178,12 @@ def _reshape_alias(tensor: Tensor, size: list[int], stride: list[int]) -> Tensor
     return tensor.as_strided(size, stride)
 
 
+def _collapse_view(tensor: Tensor, start: int, end: int) -> Tensor:
+    """Torch's takes the smallest stride, also that of a dimension of size 1."""
+    shape = tensor.shape
+    return tensor.view(*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])
+
+
 def _device_put(tensor: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
     """Torch's makes a new tensor, on the same device too."""
     return tensor.to(device, non_blocking=non_blocking)
@@ -197,5 +203,6 @@ KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] 
     torch.ops.prims.real.default: torch.real,
     torch.ops.prims.imag.default: torch.imag,
     torch.ops.prims.device_put.default: _device_put,
+    torch.ops.prims.collapse_view.default: _collapse_view,
 }
 """None from a kernel: torch's will do."""
