@@ -16,6 +16,8 @@ from attrs import define, frozen
 from torch import Tensor
 from torch.fx import GraphModule
 
+from passes import CaptureError
+
 from .inside import observe_inside
 from .shrink import shown, shrunk_graph
 from .test_inside import (
@@ -57,7 +59,6 @@ STEPS: Mapping[str, Callable[[Any, Any, Any], Any]] = {
     "rows_of_each_": lambda a, b, c: (torch._foreach_add_(a.unbind(), b.unbind()), a)[1],
     "out_in_a_part": lambda a, b, c: (torch.mul(a[1:], b[1:], out=c[:3]), c)[1],
     "real_of_complex": lambda a, b, c: torch.view_as_real(torch.complex(a, b))[..., 1],
-    "imaginary_": lambda a, b, c: (torch.view_as_complex(a.view(4, 2, 2)).imag.neg_(), a)[1],
     "strided_": lambda a, b, c: a[:].as_strided_((4, 4), (1, 4)).t(),
     "windows": lambda a, b, c: a.unfold(0, 2, 2).sum(-1).repeat(2, 1),
     "broadcast": lambda a, b, c: a[:1].expand_as(b).contiguous(),
@@ -190,7 +191,13 @@ class Check:
             seen = [observe_inside(graph, values) for values in runs]
         except RuntimeError:  # such as of a write into a part of what it reads
             return
-        truths = [Truth.of(case.program, one) for one in seen]
+        try:
+            program = case.program
+        except CaptureError as error:
+            if "shapes do not depend on data" in str(error):
+                return  # a refusal with its reason, such as of a loop through what a branch made
+            raise
+        truths = [Truth.of(program, one) for one in seen]
         for truth in truths:
             check_sound(truth)
         if self.tight:

@@ -116,7 +116,7 @@ def _embedding_bag(
     )
 
 
-def _strided(tensor: Tensor, size: list[int]) -> tuple[object, ...] | None:
+def _strided(tensor: Tensor, size: list[int]) -> tuple[Any, ...] | None:
     """The arguments of `as_strided` for a view; none if torch's own view will do.
 
     Torch's gives dimensions of size 1 other strides, and these decide whether an image of a
@@ -178,10 +178,12 @@ def _reshape_alias(tensor: Tensor, size: list[int], stride: list[int]) -> Tensor
     return tensor.as_strided(size, stride)
 
 
-def _collapse_view(tensor: Tensor, start: int, end: int) -> Tensor:
+def _collapse_view(tensor: Tensor, start: int, end: int) -> Tensor | None:
     """Torch's takes the smallest stride, also that of a dimension of size 1."""
     shape = tensor.shape
-    return tensor.view(*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])
+    strided = _strided(tensor, [*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]])
+    # No view is made here: torch makes views of unknown sizes by collapsing.
+    return None if strided is None else tensor.as_strided(*strided[1:])
 
 
 def _device_put(tensor: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
