@@ -15,6 +15,7 @@ from torch import Tensor
 from tests.conformance.calls import Call
 
 aten = torch.ops.aten
+prims = torch.ops.prims
 quantized = torch.ops.quantized_decomposed
 
 
@@ -74,6 +75,11 @@ def _qkv(x: Tensor, bias: Tensor) -> Any:
     return aten._transform_bias_rescale_qkv.default(x, bias, 2)
 
 
+_LIBRARY: Any = torch.library.Library("conformance", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's
+_LIBRARY.define("any(Tensor(a) x, Tensor y) -> Tensor(*)", tags=(torch.Tag.pt2_compliant_tag,))
+_LIBRARY.impl("any", lambda x, y: x.view(-1), "CompositeExplicitAutograd")
+
+
 def _zeros(x: Tensor, other: Tensor, batch: int = 0) -> Any:
     return aten._new_zeros_with_same_feature_meta.default(x, other, self_num_batch_dims=batch)
 
@@ -83,6 +89,18 @@ def _resized(x: Tensor, nbytes: int) -> Tensor:
     made = x + 1
     torch.ops.inductor.resize_storage_bytes_.default(made, nbytes)
     return x * 2
+
+
+def _bag(x: Tensor, rows: Tensor, begins: Tensor, by: Tensor) -> Any:
+    """With weights that do not lie one after another."""
+    return aten._embedding_bag_forward_only.default(x, rows, begins, False, 0, False, by[::2])
+
+
+def _split_out(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Into tensors of which the second is resized."""
+    a, b = a * 2, b[:1] * 2
+    aten.split_with_sizes_copy.out(x, [2, 2], out=[a, b])
+    return a + b
 
 
 def _normed(x: Tensor) -> Tensor:
@@ -230,6 +248,7 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
     ("channel_shuffle", lambda x: torch.channel_shuffle(x[:0], 1), (IMAGE,)),
     ("mse_loss", lambda x, y: torch.nn.functional.mse_loss(x[:0], y[:0]), (X, Y)),
     ("split_copy", lambda x, a, b: aten.split_copy.Tensor_out(x, 2, out=[a, b]), (X, X[:2], X[2:])),
+    ("split_with_sizes_copy", _split_out, (X, X[:2], X[2:])),
     ("native_batch_norm", _norm(aten.native_batch_norm.default, True, 0.1, 1e-5), (IMAGE, *STATS)),
     ("native_batch_norm", _norm(aten.native_batch_norm.default, False, 0.1, 1e-5), (IMAGE, *STATS)),
     ("batch_norm", _norm(torch.batch_norm, True, 0.1, 1e-5, False), (IMAGE, *STATS)),
@@ -304,11 +323,22 @@ _CALLS: Sequence[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = (
         lambda x, s, z: quantized.dequantize_per_channel(x, s, z, 0, *RANGE),
         (BYTES, ROW[:4], INDEX.repeat(2)),
     ),
+    ("embedding_bag", _bag, (X, INDEX, torch.zeros(1, dtype=torch.int64), ROW[:4])),
+    ("prims.as_strided", lambda x: prims.as_strided.default(x, [2, 2], [1, 2], 1).add_(1), (X,)),
+    ("prims.real", lambda x: prims.real.default(x).add_(1), (COMPLEX,)),
+    ("prims.imag", lambda x: prims.imag.default(x).add_(1), (COMPLEX,)),
+    ("prims.device_put", lambda x: prims.device_put.default(x, "cpu").add_(1), (X,)),
+    ("prims.view_of", lambda x: prims.view_of.default(x).add_(1), (X,)),
+    ("prims.view_of_dtype", lambda x: prims.view_of_dtype.default(x, torch.int32).add_(1), (X,)),
+    ("prims.collapse_view", lambda x: prims.collapse_view.default(x, 0, 1).add_(1), (X,)),
+    ("prims.split_dim", lambda x: prims.split_dim.default(x, 0, 2).add_(1), (X,)),
+    ("prims.broadcast_in_dim", lambda x: prims.broadcast_in_dim.default(x, [2, 6], [1]), (ROW,)),
     ("choose_qparams", lambda x: quantized.choose_qparams(x, -128, 127, 1e-5, torch.int8), (X,)),
     ("quantize_per_token", lambda x, s, z: quantized.quantize_per_token(x, s, z, *RANGE), TOKENS),
     ("conformance::scale_", lambda x: scale_(x, 2.0), (X,)),
     ("conformance::scaled", lambda x: scaled(x, 2.0), (X,)),
     ("conformance::fill_both_", lambda x, a, b, c: fill_both_(x, [a, b], c), (X, Y, X + 1, Y + 1)),
+    ("conformance::any", lambda x, y: torch.ops.conformance.any(x, y), (X, Y)),
     ("conformance::kernel_", lambda x, out: kernel_(x, out), (X, Y)),
 )
 

@@ -57,6 +57,13 @@ def test_claims_about_what_the_table_lacks_hold(call: Call) -> None:
     assert not tally.of("uncertain", "refused", way="observed")
 
 
+@pytest.mark.parametrize("call", [c for c in EXTRA if c.operator[:6] == "prims."], ids=str)
+def test_views_of_decomposed_graphs_are_certain_by_schema_too(call: Call) -> None:
+    tally = Tally()
+    conform(call, tally)
+    assert not tally.of("uncertain", "refused", way="declared")
+
+
 def test_little_is_left() -> None:
     assert len(LEFT.read_text().splitlines()) <= MOST_LEFT
 

@@ -10,6 +10,7 @@ import copy
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812  its usual name
 from attrs import evolve, frozen
 from torch import Tensor, nn
 
-from tests.oracle import vocabulary
+from tests.oracle import rare, vocabulary
 
 INPUTS = (
     ("x = torch.arange(1.0, 17.0).view(4, 4) / 7",),
@@ -29,7 +30,11 @@ INPUTS = (
 """Each input, in the ways it can be made: some of them share storage."""
 
 KINDS: Mapping[str, Sequence[str]] = {
-    name: [line.strip() for line in getattr(vocabulary, name).strip().splitlines()]
+    name: [
+        line.strip()
+        for source in (vocabulary, rare)
+        for line in getattr(source, name, "").strip().splitlines()
+    ]
     for name in ("VIEWS", "CHOICES", "NEW", "WRITES", "STATE", "DATA")
 }
 WEIGHTS = {"VIEWS": 6, "CHOICES": 3, "NEW": 4, "WRITES": 6, "STATE": 1}
@@ -96,6 +101,21 @@ class Text:
         return kind()
 
 
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """The same random numbers each time, and the same bytes where nobody has written yet."""
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+@repeatable()
 def write(seed: int, data: bool = False) -> Text:
     """The program of a seed.  With `data`, some of its sizes depend on data."""
     random = Random(seed)

@@ -323,7 +323,7 @@ WRITES = """
     {x}.nan_to_num_()
     {x}.scatter_reduce_({d}, self.places, {y}, "amax")
     {x}.index_reduce_({d}, self.rows, {y}, "mean")
-    {x}.addbmm_({y}[None], {z}[None])
+    {x}.addbmm_({x}[None], {z}[None])
     {x}.where({x} > {f}, {y}).add_(1)
     {x}.t().copy_({y})
     {x}.imag.add_(1)

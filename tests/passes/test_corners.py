@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import passes
 from passes import CaptureError
@@ -346,3 +347,39 @@ def test_new_tensors_in_a_list_of_unknown_length_are_not_one() -> None:
     assert not aliases.must_alias(one, other)
     assert aliases.must_alias(view, again)
     assert aliases.must_alias(view, rows)
+
+
+@pytest.mark.parametrize("keepdim", [True, False])
+@pytest.mark.parametrize("dim", [None, 0])
+def test_extremes_of_what_they_are_written_into(dim: int | None, keepdim: bool) -> None:
+    def extremes(x: Tensor, out: Tensor) -> Any:
+        return torch.aminmax(x, dim=dim, keepdim=keepdim, out=(out, x))
+
+    x, out = torch.rand(4, 4), torch.empty(0)
+    found = traced(extremes, x, out).op("aminmax").results
+    assert [v.type and v.type.shape for v in found] == [y.shape for y in extremes(x, out)]
+
+
+def test_one_tensor_for_two_results_is_refused() -> None:
+    """`max` squeezes its results one after the other, so that this one loses two dimensions."""
+
+    def function(x: Tensor) -> Tensor:
+        y = torch.zeros(1, dtype=torch.int64)
+        torch.max(x, 0, out=(y, y))
+        return y.view(-1)
+
+    x = torch.ones(1, 1, 4, dtype=torch.int64)
+    with pytest.raises(CaptureError, match="one tensor as `out=` for two results"):
+        traced(function, x)
+    made = make_fx(function)(x)
+    for way in ("observed", "declared"):
+        with pytest.raises(CaptureError, match="one tensor as `out=` for two results"):
+            passes.load(made, x, effects=way)
+
+
+def test_an_operator_of_others_that_reads_data_and_has_no_fake_is_not_run() -> None:
+    library: Any = torch.library.Library("corners", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's
+    library.define("total(Tensor x) -> float")
+    library.impl("total", lambda x: float(x.sum()), "CompositeExplicitAutograd")
+    program = traced(lambda x: x * torch.ops.corners.total(x), X)
+    assert program.op("total").effects.origin is Origin.ANYTHING

@@ -299,3 +299,34 @@ def test_an_operator_that_no_fake_can_run_writes_what_its_schema_hides() -> None
     ran = given.clone()
     assert module(ran).untyped_storage()._cdata == ran.untyped_storage()._cdata
     assert not torch.equal(ran, given)
+
+
+@pytest.mark.parametrize(
+    ("given", "stride"),
+    [(torch.empty(4, 12)[:, ::2], (12, 2)), (torch.empty(0), (None, None))],
+    ids=["it fits", "it is resized"],
+)
+def test_strides_of_what_is_given_as_out(given: Tensor, stride: tuple[int | None, ...]) -> None:
+    """Some fakes lay out anew what fits, as those of `sort`, or do not as their real kernels
+    where it is resized, as those of linear algebra."""
+
+    def function(x: Tensor, out: Tensor, places: Tensor) -> Tensor:
+        torch.sort(x, out=(out, places))
+        return out.reshape(-1)
+
+    inputs = X, given, torch.empty(4, 6, dtype=torch.int64)
+    graph = make_fx(function, tracing_mode="fake")(*inputs)
+    program = passes.load(graph, *inputs, effects="declared")
+    written = next(op for op in program.ops if "sort" in op.target).results[0]
+    assert written.type is not None
+    assert written.type.stride == stride
+
+
+def test_what_data_has_sized_may_be_resized() -> None:
+    """That both shapes are unknown does not make them one."""
+
+    def function(x: Tensor) -> Tensor:
+        return x[x > 2][:2].resize_(20)
+
+    program = passes.load(make_fx(function)(X), X, effects="declared")
+    assert next(op for op in program.ops if "resize_" in op.target).effects.resizes == ((0, None),)

@@ -37,6 +37,11 @@ CALLS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "normal": (lambda x: torch.normal(x, x), X.t()),
     "channel_shuffle": (lambda x: torch.channel_shuffle(x, 2), LAST),
     "copysign": (lambda x: x.copysign(torch.tensor(-1.0)), X.t()),
+    "angle": (lambda x: x.angle(), torch.complex(X, X).t()),
+    "collapsed": (
+        lambda x: torch.ops.prims.collapse_view.default(x[:, 1:2], 0, 1),
+        X.view(4, 2, 3),
+    ),
     "gelu": (lambda x: F.gelu(x), X.t()),
     "view of one image": (as_image, SEQUENCE),
     "interpolate one image": (lambda x: F.interpolate(as_image(x), 6, mode="bicubic"), SEQUENCE),
@@ -150,6 +155,11 @@ def test_a_resized_out_may_have_other_strides() -> None:
         aliases = passes.aliases(program)
         shares.append((aliases.must_alias(flat, out), aliases.may_alias(flat, out)))
     assert shares == [(True, True), (False, True)]
+
+
+def test_an_alias_of_another_layout_has_the_strides_it_was_given() -> None:
+    program = traced(lambda x: aten._reshape_alias.default(x, [6, 4], [1, 6]).reshape(-1), X)
+    assert not passes.aliases(program).may_alias(program.outputs[0], program.entry.values[0].value)
 
 
 def test_an_attribute_is_read_again_after_it_was_given_another_storage() -> None:

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from functools import cache
 from math import prod
+from typing import Any
 
 import torch
 from attrs import evolve, frozen
 from torch._ops import OpOverload
+from torch.utils._pytree import tree_map
 
 from passes.frontends.effects.operands import Arguments, Operand, is_opaque, operands_in
 from passes.frontends.effects.schema import (
@@ -40,7 +42,9 @@ from passes.frontends.effects.views import (
     perhaps,
     repeats,
 )
+from passes.frontends.fakes.outs import without_out
 from passes.frontends.fakes.precision import PRECISION, dtype_in_truth
+from passes.frontends.fakes.world import tensors_in, type_of
 from passes.program import (
     AliasOf,
     Effects,
@@ -123,6 +127,8 @@ def _sources(operator: OpOverload, number: int) -> _Sources | None:
         tensors = [a.name for a in schema.arguments if "Tensor" in str(a.type)]
         only_first = UNANNOTATED[name] is not perhaps
         return _Sources(tuple(tensors[:1] if only_first else tensors), UNANNOTATED[name])
+    if "*" in alias.before_set:  # whatever there is
+        return _Sources(tuple(a.name for a in schema.arguments if "Tensor" in str(a.type)), perhaps)
     sources = tuple(
         argument.name
         for argument in schema.arguments
@@ -317,15 +323,42 @@ def _resized(
     if about.name == "resize_storage_bytes_":
         wanted = arguments["new_size"]
         yield targets[0].position, wanted if isinstance(wanted, int) else None
-    if len(targets) != len(results):
+    # What copies into a list returns nothing.
+    left = results or (_left_in(operator, arguments) if outputs else ())
+    if len(targets) != len(left):
+        yield from ((operand.position, None) for operand in targets if outputs)
         return
-    for operand, found in zip(targets, results, strict=True):
-        if found is None or operand.type is None or found.shape != operand.type.shape:
+    for operand, found in zip(targets, left, strict=True):
+        unknown = found is None or operand.type is None or None in found.shape
+        if unknown or found.shape != operand.type.shape:  # type: ignore[union-attr]  # both known
             nbytes = _bytes_after(operand, found)
             if nbytes is None or operand.nbytes is None:
                 yield operand.position, None
-            elif nbytes > operand.nbytes:
-                yield operand.position, nbytes
+            elif nbytes > operand.nbytes or not results:
+                yield operand.position, max(nbytes, operand.nbytes)
+
+
+def _left_in(operator: OpOverload, arguments: Arguments) -> Sequence[TensorType]:
+    """The types of what an operator leaves in its `out=`, by its shape function; none if these
+    are not known."""
+    plain = without_out(operator)
+    given = {name: arguments[name] for name in arguments if name not in signature(operator).outputs}
+    try:
+        made = tensors_in(plain(**tree_map(_on_meta, given))) if plain else []
+    except (TypeError, RuntimeError):  # an argument that only a run decides
+        return ()
+    return [type_of(tensor.contiguous()) for tensor in made]
+
+
+# Any: an argument of an operator.
+def _on_meta(argument: Any) -> Any:
+    """A tensor without data for an operand of known type."""
+    if not isinstance(argument, Operand):
+        return argument
+    found = argument.type
+    if found is None or None in found.shape:
+        raise TypeError
+    return torch.empty(found.shape, dtype=getattr(torch, found.dtype), device="meta")  # type: ignore[arg-type]  # no None
 
 
 def _bytes_after(operand: Operand, found: TensorType | None) -> int | None:

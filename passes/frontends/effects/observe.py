@@ -74,7 +74,8 @@ class Observation:
     `written`: any write.  `overwritten`: written in full before anything read it.
     `unwritten`: allocated by an `empty*` and not written in full.  `moved`: tensors whose
     storage may be another one now, or of another size.  `unlaid`: tensors whose strides the
-    real kernel may have set otherwise.  `draws`: it may draw random numbers.
+    real kernel may have set otherwise.  `draws`: it may draw random numbers.  `twice`: one
+    tensor was given for two results.
     """
 
     written: set[int] = field(factory=set)
@@ -85,6 +86,7 @@ class Observation:
     trusted: bool = True
     opaque: bool = False
     draws: bool = False
+    twice: bool = False
 
 
 QUIET = Observation()
@@ -199,6 +201,7 @@ def _summary(calls: Sequence[Call]) -> Observation:
             whole = targets
         else:
             whole = [t for name in about.outputs for t in tensors_in(dict(call.arguments())[name])]
+            seen.twice |= len(set(map(id, whole))) < len(whole)
         full = {storage_of(tensor) for tensor in whole if covers_storage(tensor)} - inputs
         read |= storages - full - seen.overwritten
         seen.written |= storages

@@ -50,6 +50,9 @@ counting of steps to their caller, noise is drawn in training."""
 WRITES_IN_TRUTH = {"_saturate_weight_to_fp16": ("weight",)}
 """Arguments that operators write, though their schema does not say so."""
 
+ONLY_VIEWS = frozenset(("as_strided",))
+"""Operators that write nothing, though the schema of the one in `prims` says so."""
+
 COPIES_IN_TRUTH = frozenset(
     "native_dropout channel_shuffle native_channel_shuffle _functional_assert_async "
     "_functional_assert_scalar _functional_sym_constrain_range "
@@ -189,7 +192,7 @@ def signature(operator: OpOverload) -> Signature:
     name = schema.name.rpartition("::")[2]
     moves = name in MOVES_STORAGE
     # Giving a tensor another storage, or a storage another size, writes no element.
-    silent = moves or name.startswith("empty")
+    silent = moves or name in ONLY_VIEWS or name.startswith("empty")
     written = [
         argument
         for argument in schema.arguments

@@ -130,11 +130,12 @@ def alone(q: Question) -> bool | None:
 
 ALWAYS_VIEWS = frozenset(
     """
-    _fw_primal _make_dual _neg_view _conj _reshape_alias adjoint alias as_strided broadcast_to
-    chunk conj detach diagonal dsplit expand expand_as hsplit imag lift_fresh linalg_diagonal mH
-    mT matrix_H moveaxis movedim narrow numpy_T permute positive real select slice split
-    split_with_sizes squeeze swapaxes swapdims t tensor_split transpose unbind unflatten unfold
-    unsqueeze view view_as view_as_complex view_as_real vsplit
+    _conj _fw_primal _make_dual _neg_view _reshape_alias adjoint alias as_strided broadcast_in_dim
+    broadcast_to chunk collapse_view conj detach diagonal dsplit expand expand_as hsplit imag
+    lift_fresh linalg_diagonal matrix_H mH moveaxis movedim mT narrow numpy_T permute positive real
+    select slice split split_dim split_with_sizes squeeze swapaxes swapdims t tensor_split transpose
+    unbind unflatten unfold unsqueeze view view_as view_as_complex view_as_real view_of
+    view_of_dtype vsplit
     """.split()
 )
 """Operators annotated as views that never copy."""
@@ -162,8 +163,8 @@ UNANNOTATED: Mapping[str, Condition] = {
         "dropout alpha_dropout feature_dropout feature_alpha_dropout".split(), nothing_dropped
     ),
     **dict.fromkeys(
-        "type_as to_dense _to_cpu _cast_Byte _cast_Char _cast_Double _cast_Float _cast_Int "
-        "_cast_Long _cast_Short _cast_Half".split(),
+        "type_as to_dense device_put _to_cpu _cast_Byte _cast_Char _cast_Double _cast_Float "
+        "_cast_Int _cast_Long _cast_Short _cast_Half".split(),
         same_kind,
     ),
     **dict.fromkeys(

@@ -103,7 +103,8 @@ def _embedding_bag(
         return None
     summed, largest = mode == _SUM, mode == _MAX
     given, count = offsets.shape[0], offsets.shape[0] - include_last_offset
-    dense = weight.stride(1) == 1 and (per_sample_weights is None or per_sample_weights.dim() == 1)
+    dense = weight.stride(1) == 1
+    dense = dense and (per_sample_weights is None or per_sample_weights.stride() == (1,))
     at_once = summed and dense and padding_idx < 0 and weight.dtype in _SUMMED_AT_ONCE
     shown = given if forward_only and summed else count
     last = (count, weight.shape[1]) if largest else (shown,)
@@ -115,7 +116,7 @@ def _embedding_bag(
     )
 
 
-def _strided(tensor: Tensor, size: list[int]) -> tuple[object, ...] | None:
+def _strided(tensor: Tensor, size: list[int]) -> tuple[Any, ...] | None:
     """The arguments of `as_strided` for a view; none if torch's own view will do.
 
     Torch's gives dimensions of size 1 other strides, and these decide whether an image of a
@@ -194,6 +195,25 @@ _ARE_CONTIGUOUS = (
     "upsample_bicubic2d _upsample_bicubic2d_aa"
 ).split()
 
+
+def _reshape_alias(tensor: Tensor, size: list[int], stride: list[int]) -> Tensor:
+    """Torch's makes a view and looks at no strides."""
+    return tensor.as_strided(size, stride)
+
+
+def _collapse_view(tensor: Tensor, start: int, end: int) -> Tensor | None:
+    """Torch's takes the smallest stride, also that of a dimension of size 1."""
+    shape = tensor.shape
+    strided = _strided(tensor, [*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]])
+    # No view is made here: torch makes views of unknown sizes by collapsing.
+    return None if strided is None else tensor.as_strided(*strided[1:])
+
+
+def _device_put(tensor: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
+    """Torch's makes a new tensor, on the same device too."""
+    return tensor.to(device, non_blocking=non_blocking)
+
+
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     torch.ops.aten.nan_to_num.default: _nan_to_num,
@@ -208,5 +228,12 @@ KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] 
         )
         for name in (*_KEEP_FORMATS, *_ARE_CONTIGUOUS)
     },
+    torch.ops.aten._reshape_alias.default: _reshape_alias,
+    # Views, of which torch's makes new tensors, or its cache does.
+    torch.ops.prims.as_strided.default: torch.as_strided,
+    torch.ops.prims.real.default: torch.real,
+    torch.ops.prims.imag.default: torch.imag,
+    torch.ops.prims.device_put.default: _device_put,
+    torch.ops.prims.collapse_view.default: _collapse_view,
 }
 """None from a kernel: torch's will do."""

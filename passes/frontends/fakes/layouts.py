@@ -31,6 +31,11 @@ def contiguous(_: Arguments, result: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(result, memory_format=torch.contiguous_format)
 
 
+def contiguous_if_complex(args: Arguments, result: torch.Tensor) -> torch.Tensor:
+    """In the order of dimensions, if the first argument is complex."""
+    return contiguous(args, result) if args[0].is_complex() else result
+
+
 def of_format(place: int) -> Layout:
     """In the memory format of the argument at a place: `channels_last` or contiguous."""
 
@@ -115,6 +120,7 @@ LAYOUTS: Mapping[str, tuple[Layout, int]] = {
         "native_group_norm_backward".split(),
         (of_format(1), 1),
     ),
+    "angle": (contiguous_if_complex, 1),
     "log_sigmoid_forward": (contiguous, 2),
     "native_layer_norm_backward": (contiguous, 3),
     **dict.fromkeys(

@@ -23,8 +23,12 @@ _KEEPS_SHAPE = frozenset(("arange", "range", "linspace", "logspace"))
 _BROADCASTS = frozenset((torch.ops.aten.normal.Tensor_float_out,))
 """Operators that broadcast their operand with what is given as `out=`."""
 
-_REDUCES_AGAIN = torch.ops.aten.mean.out
-"""Reduces what it is given after it has resized the `out=`, which may be the same tensor."""
+_REDUCES_AGAIN = frozenset((torch.ops.aten.mean.out, torch.ops.aten.aminmax.out))
+"""Operators that reduce what they are given after they have resized the `out=`, which may be the
+same tensor."""
+
+_RESIZES_ANYWAY = frozenset((torch.ops.aten.linear.out,))
+"""Operators that resize an `out=` for a vector, which fits, so that it is contiguous."""
 
 _LEAVES_EMPTY = frozenset("native_batch_norm _native_batch_norm_legit".split())
 """Operators that do not touch the `out=` for a result that would be empty."""
@@ -44,8 +48,8 @@ def called(
         return func(*args, **kwargs), ()
     before = [(tensor.shape, tensor.stride()) for tensor in given]
     wanted = [*_returned_without(func, args, kwargs), *[None] * len(given)]
-    if func is _REDUCES_AGAIN and given[0] is args[0] and wanted[0] is not None:
-        wanted[0] = wanted[0].sum(*args[1:])
+    if func in _REDUCES_AGAIN and any(tensor is args[0] for tensor in given):
+        wanted = [None if one is None else _reduced(one, *args[1:], **kwargs) for one in wanted]
     result = func(*args, **kwargs)
     doubtful = []
     for tensor, (shape, stride), other in zip(given, before, wanted, strict=False):
@@ -53,6 +57,8 @@ def called(
         if func in _BROADCASTS:
             tensor.resize_(torch.broadcast_shapes(args[0].shape, shape))  # type: ignore[no-untyped-call]  # torch's own
             other = None  # it has the operand's shape, whatever is given
+        if func in _RESIZES_ANYWAY and tensor.dim() == 1:
+            continue  # as fakes do
         if keeps or (tensor.shape == shape and tensor.stride() != stride):
             tensor.as_strided_(shape, stride)  # no kernel changes what fits
         elif other is not None and other.shape != shape:
@@ -66,6 +72,15 @@ def called(
     return result, doubtful
 
 
+def _reduced(
+    tensor: torch.Tensor,
+    dim: int | list[int] | None = None,
+    keepdim: bool = False,
+    **_: object,
+) -> torch.Tensor:
+    return tensor.sum(tuple(range(tensor.dim())) if dim is None else dim, keepdim)
+
+
 def _laid_out_alike(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether strides are the same where there is more than one element."""
     steps = zip(one.shape, one.stride(), other.stride(), strict=True)
@@ -76,7 +91,7 @@ def _returned_without(
     func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Iterator[torch.Tensor]:
     """What the operator returns if nothing is given as `out=`, where sizes are known."""
-    plain = _without_out(func)
+    plain = without_out(func)
     layout = [size for t in tensors_in([*args, *kwargs.values()]) for size in t.shape]
     if plain is None or any(known_int(size) is None for size in layout):
         return
@@ -89,7 +104,7 @@ def _returned_without(
 
 
 @cache
-def _without_out(func: OpOverload) -> OpOverload | None:
+def without_out(func: OpOverload) -> OpOverload | None:
     """The overload with the same arguments but for `out=`."""
     outputs = signature(func).outputs
     names = [a.name for a in func._schema.arguments if a.name not in outputs]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import zip_longest
 
 import torch
 from attrs import define, evolve, field
@@ -28,7 +27,7 @@ from passes.frontends.effects.declared import (
     plain,
     result_count,
 )
-from passes.frontends.effects.operands import Operand, argument_of, is_opaque
+from passes.frontends.effects.operands import Operand, argument_of, is_opaque, operands_in
 from passes.frontends.effects.schema import signature
 from passes.frontends.effects.views import is_contiguous
 from passes.frontends.fakes.layouts import has_two_formats, is_doubtful
@@ -43,9 +42,9 @@ from passes.frontends.fakes.world import (
     type_of,
 )
 from passes.frontends.walk.env import MISSING, Bound, Made, leaf_names, leaves_of
-from passes.frontends.walk.nodes import recorded_of, target_name
+from passes.frontends.walk.nodes import given_twice, target_name
 from passes.frontends.walk.observing import Walk
-from passes.frontends.walk.recordings import holding_of
+from passes.frontends.walk.recordings import check_as_recorded, holding_of
 from passes.program import (
     AliasOf,
     Effects,
@@ -217,6 +216,10 @@ class DeclaredWalk(Walk):
                 name: argument_of(argument, env, lambda v: self.operand(v).at(place[v]))
                 for name, argument in given.items()
             }
+            given_out = [arguments.get(name) for name in signature(target).outputs]
+            outs = [operands[operand.position] for operand in operands_in(given_out)]
+            if len({self.objects.get(value, value) for value in outs}) < len(outs):
+                raise given_twice(node)
             return declared(target, arguments, len(operands), types)
         if not operands and not types and getattr(target, "__module__", "") in NO_TENSORS:
             return Effects(origin=Origin.SCHEMA)
@@ -280,13 +283,14 @@ class DeclaredWalk(Walk):
             one is not None and (None in one.stride or has_two_formats(one.shape, one.stride))
             for one in given
         )
-        if isinstance(target, OpOverload) and (
-            is_doubtful(target) or (signature(target).outputs and effects.resizes)
-        ):
+        if isinstance(target, OpOverload) and is_doubtful(target):
             doubtful |= not all(one is not None and is_contiguous(one) for one in given)
-        for found in types:
-            if found is not None and doubtful:
-                yield evolve(found, stride=(None,) * len(found.stride))
+        outs = isinstance(target, OpOverload) and signature(target).outputs
+        for found, effect in zip(types, effects.results, strict=True):
+            if found is not None and outs and isinstance(effect, AliasOf):
+                yield _as_given(found, given[effect.operands[0]])
+            elif found is not None and doubtful:
+                yield _unlaid(found)
             else:
                 yield found
 
@@ -314,6 +318,8 @@ class DeclaredWalk(Walk):
         for number, (value, effect) in enumerate(zip(values, effects.results, strict=True)):
             self.known[value] = self.result(value, effect, operands, number)
         for position, nbytes in effects.resizes:
+            if not values:  # no result tells what it is now
+                self.forget_type(operands[position])
             storage = self.operand(operands[position]).storage
             for value, known in self.known.items():
                 if known.storage is None or known.storage == storage:
@@ -344,42 +350,26 @@ class DeclaredWalk(Walk):
         for value, effect in zip(values, effects.results, strict=True):
             if isinstance(effect, AliasOf):
                 operand = operands[effect.operands[0]]
-                self.objects[value] = first = self.objects.get(operand, operand)
+                self.objects[value] = self.objects.get(operand, operand)
                 if value.type != self.operand(operand).type:
-                    for name in [first, *(v for v, o in self.objects.items() if o is first)]:
-                        self.known[name] = evolve(self.operand(name), type=None)
+                    self.forget_type(operand)
                     self.known[value] = evolve(self.known[value], type=value.type)
 
-
-def check_as_recorded(node: fx.Node, given: object) -> None:
-    """Raise if an input is of another type than the one of the capture: what was recorded of
-    every later value would be wrong."""
-    recorded = recorded_of(node, MISSING)
-    if recorded is MISSING:
-        return
-    for one, other in zip_longest(tensors_in(given), tensors_in(recorded)):
-        if one is None or other is None:
-            raise _not_as_recorded(node, str(one), str(other))
-        if not has_storage(one) or not has_storage(other):
-            continue
-        found, wanted = type_of(one), type_of(other)
-        steps = zip(found.shape, found.stride, wanted.stride, strict=True)
-        apart = found.device != wanted.device and not (one.is_meta or other.is_meta)
-        if (
-            (found.shape, found.dtype) != (wanted.shape, wanted.dtype)
-            or apart
-            or any(n and n > 1 and a != b for n, a, b in steps)
-        ):
-            raise _not_as_recorded(node, _shown(found), _shown(wanted))
+    def forget_type(self, value: Value) -> None:
+        """The types of all names of a value's object are out of date."""
+        first = self.objects.get(value, value)
+        for name in [first, *(v for v, o in self.objects.items() if o is first)]:
+            self.known[name] = evolve(self.operand(name), type=None)
 
 
-def _not_as_recorded(node: fx.Node, found: str, wanted: str) -> CaptureError:
-    return CaptureError(
-        f"input {node.name} is {found}, and the capture recorded {wanted}. What it recorded of "
-        "later values holds for that alone: load with effects='observed', or capture the program "
-        "again with inputs like these"
-    )
+def _as_given(found: TensorType, out: TensorType | None) -> TensorType:
+    """A result in a tensor given as `out=`: it keeps its strides if it fits, which some fakes do
+    not do; if it is resized, its kernel decides them."""
+    if len(found.shape) < 2:
+        return found
+    fits = out is not None and out.shape == found.shape
+    return evolve(found, stride=out.stride) if out is not None and fits else _unlaid(found)
 
 
-def _shown(found: TensorType) -> str:
-    return f"{found} with strides {found.stride}"
+def _unlaid(found: TensorType) -> TensorType:
+    return evolve(found, stride=(None,) * len(found.stride))

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from passes.errors import CaptureError
 from passes.frontends.fakes.reach import module_tensors
 from passes.frontends.walk.env import Bound, evaluated
 
@@ -61,6 +62,14 @@ def explain(node: fx.Node, error: Exception) -> str:
     )
 
 
+def given_twice(node: fx.Node) -> CaptureError:
+    """What to raise for a node that has one tensor given as `out=` for two of its results."""
+    return CaptureError(
+        f"node {node.name} ({target_name(node)}) gives one tensor as `out=` for two results. Which "
+        "of them is left in it, and in what shape, only its kernel knows: give two tensors"
+    )
+
+
 # Any: of whatever kind the node's result is.
 def recorded_of(node: fx.Node, otherwise: Any = None) -> Any:
     """What a capture recorded that a node gave, as torch.export, make_fx and Dynamo do."""
@@ -89,6 +98,7 @@ def is_about_fakes(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and (
         "FakeTensor" in text
         or "data pointer" in text
+        or "called on meta tensors" in text  # an operator of others that has no fake kernel
         or "fake impl" in text
         or "data is not allocated yet" in text
         or "customized tensor" in text  # a resize of what has strides that only a run decides

@@ -7,6 +7,7 @@ others, of such a tensor and of all that is made from it.
 from __future__ import annotations
 
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -14,12 +15,14 @@ from torch import fx
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map
 
+from passes.errors import CaptureError
 from passes.frontends.effects.schema import signature
 from passes.frontends.fakes.limits import MASKS
 from passes.frontends.fakes.undecided import is_dynamic, is_undecided, unsized
-from passes.frontends.fakes.world import World, has_storage, known_int, tensors_in
+from passes.frontends.fakes.world import World, has_storage, known_int, tensors_in, type_of
 from passes.frontends.walk.env import MISSING, Env
 from passes.frontends.walk.nodes import recorded_of
+from passes.program import TensorType
 
 
 # Any: what captures record has no one type.
@@ -77,3 +80,37 @@ def _may_ask_data(operator: OpOverload) -> bool:
 
 _TOLD_BY = {"one_hot": "num_classes", "repeat_interleave": "output_size"}
 """Arguments that tell the size, where they are given."""
+
+
+def check_as_recorded(node: fx.Node, given: object) -> None:
+    """Raise if an input is of another type than the one of the capture: what was recorded of
+    every later value would be wrong."""
+    recorded = recorded_of(node, MISSING)
+    if recorded is MISSING:
+        return
+    for one, other in zip_longest(tensors_in(given), tensors_in(recorded)):
+        if one is None or other is None:
+            raise _not_as_recorded(node, str(one), str(other))
+        if not has_storage(one) or not has_storage(other):
+            continue
+        found, wanted = type_of(one), type_of(other)
+        steps = zip(found.shape, found.stride, wanted.stride, strict=True)
+        apart = found.device != wanted.device and not (one.is_meta or other.is_meta)
+        if (
+            (found.shape, found.dtype) != (wanted.shape, wanted.dtype)
+            or apart
+            or any(n and n > 1 and a != b for n, a, b in steps)
+        ):
+            raise _not_as_recorded(node, _shown(found), _shown(wanted))
+
+
+def _not_as_recorded(node: fx.Node, found: str, wanted: str) -> CaptureError:
+    return CaptureError(
+        f"input {node.name} is {found}, and the capture recorded {wanted}. What it recorded of "
+        "later values holds for that alone: load with effects='observed', or capture the program "
+        "again with inputs like these"
+    )
+
+
+def _shown(found: TensorType) -> str:
+    return f"{found} with strides {found.stride}"
