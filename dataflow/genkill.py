@@ -60,10 +60,11 @@ class GenKill(Dense[N, V]):
             try:
                 for node in line if step == 1 else reversed(line):
                     more, fewer = effect(nodes[node])
-                    if gen is None or kill is None:
+                    if gen is None:
                         gen, kill = more, fewer
                     else:
-                        gen, kill = replace(gen, fewer, more), replace(kill, fewer, fewer)
+                        gen = replace(gen, fewer, more)
+                        kill = replace(kill, fewer, fewer)  # type: ignore[arg-type]  # as gen
             except Exception as error:
                 add_node(error, flow, node)
                 raise
@@ -74,8 +75,8 @@ class GenKill(Dense[N, V]):
                 compose(block)
             gen, kill = generated[block], killed[block]
             value = values[0]
-            if gen is not None and kill is not None:
-                value = replace(value, kill, gen)
+            if gen is not None:
+                value = replace(value, kill, gen)  # type: ignore[arg-type]  # as gen
             return [value] * ways[block]
 
         return run

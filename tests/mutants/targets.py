@@ -25,7 +25,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
     "dataflow/components.py": _tests("dataflow", "order cost sweep together solve brute_force"),
     "dataflow/analysis.py": _ENGINE,
-    "dataflow/genkill.py": _tests("dataflow", "genkill cost brute_force update around"),
+    "dataflow/genkill.py": _tests("dataflow", "genkill cost together brute_force update around"),
     "dataflow/lattices.py": (*_LAWS, *_tests("dataflow", "goldens explain solve")),
     "dataflow/combinators.py": _LAWS,
     "dataflow/products.py": _LAWS,
