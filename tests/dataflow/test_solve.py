@@ -291,6 +291,13 @@ def test_blocks_may_be_empty() -> None:
     assert solve(Live(), graph).after(first) == frozenset()
 
 
+def test_an_empty_block_has_a_name_for_messages() -> None:
+    node = TextNode("a", "nop", (), ())
+    graph = Graph(Flow([node], [range(1), ()], [(0, 1)], [0], [1]))
+    system = Written().pose(graph.flow)
+    assert [system.constraint_name(block) for block in (0, 1)] == [f"[{node}]", "[no nodes]"]
+
+
 @pytest.mark.parametrize("analysis", [Live(), Written()])
 def test_the_numbering_of_blocks_costs_nothing(analysis: Live | Written) -> None:
     """Loops are found in the graph, not guessed from the order in which blocks are given."""

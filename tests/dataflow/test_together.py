@@ -516,6 +516,31 @@ def test_a_point_behind_an_answer_that_is_never_there_is_unreached() -> None:
         results.before(graph.node("4"))
 
 
+@frozen
+class AsksAtEdges(AsksInTheMiddle):
+    """Asks where control goes one of several ways."""
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        return value
+
+    def edge(self, node: TextNode, way: int, value: Names) -> Names:
+        return value | {f"{name}={self.numbers.of(name)}" for name in node.operands}
+
+
+@pytest.mark.parametrize("analysis", [AsksInTheMiddle(), AsksAtEdges()])
+def test_a_block_behind_an_answer_that_is_never_there_is_unreached(
+    analysis: Forward[TextNode, Names],
+) -> None:
+    graph = parse(
+        "a = 1\ng: use a -> here, there\nhere: use never -> l, m\nl: b = 2 -> exit\n"
+        "m: c = 2 -> exit\nthere: d = 2 -> exit\nnever = copy circle\ncircle = copy never"
+    )
+    results = solve(analysis, graph)
+    verify(results)
+    assert results.before(graph.node("there")) == {"a=1"}
+    assert not any(results.reached(graph.node(label)) for label in "lm")
+
+
 # Shared
 
 
