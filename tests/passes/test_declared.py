@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +330,22 @@ def test_what_data_has_sized_may_be_resized() -> None:
 
     program = passes.load(make_fx(function)(X), X, effects="declared")
     assert next(op for op in program.ops if "resize_" in op.target).effects.resizes == ((0, None),)
+
+
+def test_what_is_recorded_to_stay_empty_does_so_only_where_its_operator_says_that() -> None:
+    """torch's fakes of some operators do not resize an empty `out=`, and captures record that."""
+
+    def factor(x: torch.Tensor) -> torch.Tensor:
+        a, tau = x.new_empty(0), x.new_empty(0)
+        torch.geqrf(x, out=(a, tau))
+        return a
+
+    def magnitude(x: torch.Tensor) -> torch.Tensor:
+        return torch.abs(x, out=x.new_empty(0, 3))
+
+    def unsized(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> int:
+        graph = make_fx(function, tracing_mode="fake")(x)
+        return len(passes.memory(passes.load(graph, x, effects="declared")).unsized)
+
+    assert unsized(factor, torch.rand(3, 3)) == 2
+    assert unsized(magnitude, torch.rand(0, 3)) == 0

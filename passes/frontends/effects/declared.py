@@ -323,11 +323,18 @@ def _resized(
     if about.name == "resize_storage_bytes_":
         wanted = arguments["new_size"]
         yield targets[0].position, wanted if isinstance(wanted, int) else None
-    # What copies into a list returns nothing.
-    left = results or (_left_in(operator, arguments) if outputs else ())
+    left: Sequence[TensorType | None] = results
+    if outputs and not results:  # as of what copies into a list
+        left = _left_in(operator, arguments)
     if len(targets) != len(left):
         yield from ((operand.position, None) for operand in targets if outputs)
         return
+    if outputs and any(map(_stays_empty, targets, left)):  # some fakes leave it so
+        made: Sequence[TensorType | None] = _left_in(operator, arguments) or [None] * len(left)
+        left = [
+            new if _stays_empty(operand, found) else found
+            for operand, found, new in zip(targets, left, made, strict=True)
+        ]
     for operand, found in zip(targets, left, strict=True):
         unknown = found is None or operand.type is None or None in found.shape
         if unknown or found.shape != operand.type.shape:  # type: ignore[union-attr]  # both known
@@ -336,6 +343,11 @@ def _resized(
                 yield operand.position, None
             elif nbytes > operand.nbytes or not results:
                 yield operand.position, max(nbytes, operand.nbytes)
+
+
+def _stays_empty(operand: Operand, found: TensorType | None) -> bool:
+    shape = operand.type.shape if operand.type else ()
+    return 0 in shape and found is not None and found.shape == shape
 
 
 def _left_in(operator: OpOverload, arguments: Arguments) -> Sequence[TensorType]:
