@@ -209,9 +209,11 @@ def _collapse_view(tensor: Tensor, start: int, end: int) -> Tensor | None:
     return None if strided is None else tensor.as_strided(*strided[1:])
 
 
-def _device_put(tensor: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
+# Any: a name or a device.
+def _device_put(tensor: Tensor, device: Any, non_blocking: bool = False) -> Tensor | None:
     """Torch's makes a new tensor, on the same device too."""
-    return tensor.to(device, non_blocking=non_blocking)
+    wanted, now = torch.device(device), tensor.device
+    return tensor if wanted.type == now.type and wanted.index in (None, now.index) else None
 
 
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
