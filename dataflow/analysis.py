@@ -340,7 +340,8 @@ class SparseBackward(_Sparse[N, V]):
 
     def pose(self, flow: Flow[N]) -> System[V]:
         demand_values(flow, self)
-        initial: list[V | Unreached] = [self.lattice.bottom] * len(flow.values)
+        bottom = self.lattice.bottom
+        initial: list[V | Unreached] = [bottom] * len(flow.values)
         for number in flow.outputs:
             initial[number] = self.exit(flow.values[number])
         copies = flow.copies
@@ -356,6 +357,7 @@ class SparseBackward(_Sparse[N, V]):
             sequence=_present(flow)[::-1],
             first=len(copies),
             is_straight=flow.feeds_onward,
+            bottom=bottom,
         )
 
 

@@ -204,7 +204,7 @@ class Sweep(Generic[V]):
         reads, writes, subjects, evaluate = (
             system.reads, system.writes, system.subjects, system.evaluate,
         )  # fmt: skip
-        asks, is_rapid, stop = system.asks, system.is_rapid, part.stop
+        asks, is_rapid, stop, bottom = system.asks, system.is_rapid, part.stop, system.bottom
         grew: list[tuple[int, V | Unreached]] | None = [] if self.observer else None
         visits, rank = 0, part.start
         try:
@@ -237,7 +237,8 @@ class Sweep(Generic[V]):
                             old = state[unknown]
                             ahead = readers[unknown] if readers else None
                             if old is not UNREACHED:
-                                new = join(old, new)
+                                if old is not bottom:  # joined with that, any fact is itself
+                                    new = join(old, new)
                                 if new is old or new == old:
                                     continue
                                 if ahead and ahead[0] <= rank and not is_rapid:

@@ -43,6 +43,7 @@ class System(Generic[V]):
     fact, so the solver goes around outermost loops as a whole, and none needs widening.
     `first` is the number of the first node's constraint; None where it is not one by one.
     `node_of` is the number of the node that a constraint is of, if it is not that easy.
+    `bottom` is the lattice's where unknowns begin with it, the very object.
     `ends` write nothing, so no fact of others rests on them, but have facts inside: the blocks
     from which an analysis goes nowhere.  Solving leaves them out unless somebody watches: an
     observer, or `is_watched`.
@@ -61,6 +62,7 @@ class System(Generic[V]):
     is_straight: bool = False
     is_rapid: bool = False
     asks: bool = False
+    bottom: V | Unreached = UNREACHED
     ends: Sequence[int] = ()
     is_watched: bool = False
     node_of: Callable[[int], int | None] | None = None

@@ -183,7 +183,7 @@ class Allocations:
 
     def nbytes(self, number: int) -> int | None:
         """The size of a storage; None if only a run decides."""
-        return self._sizes.get(latest(number))
+        return self._sizes.get(number if number >= 0 else latest(number))  # asked of all of them
 
     def most(self, number: int) -> int | None:
         """The size of a storage, or what it cannot exceed; None if neither is known."""
