@@ -56,18 +56,17 @@ class GenKill(Dense[N, V]):
             line = blocks[block]
             gen: V | None = None
             kill: V | None = None
-            node = -1
-            try:
-                for node in line if step == 1 else reversed(line):
+            for node in line if step == 1 else reversed(line):
+                try:
                     more, fewer = effect(nodes[node])
                     if gen is None:
                         gen, kill = more, fewer
                     else:
                         gen = replace(gen, fewer, more)
                         kill = replace(kill, fewer, fewer)  # type: ignore[arg-type]  # as gen
-            except Exception as error:
-                add_node(error, flow, node)
-                raise
+                except Exception as error:
+                    add_node(error, flow, node)
+                    raise
             known[block], generated[block], killed[block] = line, gen, kill
 
         def run(block: int, values: list[V]) -> list[V]:

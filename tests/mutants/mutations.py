@@ -72,12 +72,14 @@ class Mutant:
 
 
 def mutants_of(source: str) -> list[Mutant]:
-    """The mutants of a file, in the order of its lines; each is a text that compiles."""
+    """The mutants of a file, in the order of its lines; each is another text, and compiles."""
     lines = source.splitlines(keepends=True)
     found: list[Mutant] = []
     seen: Counter[tuple[str, str, str, int]] = Counter()
     for place, node, replacement in _mistakes(ast.parse(source), _Place()):
         mutant = _mutant(lines, place, node, replacement)
+        if mutant.before == mutant.after:  # two equal arguments that changed places
+            continue
         seen[mutant.key] += 1
         found.append(evolve(mutant, which=seen[mutant.key]))
     return sorted(found, key=lambda mutant: mutant.line)

@@ -35,6 +35,7 @@ def _mistakes(source: str) -> list[str]:
             ["x = (a and b and c)", "x = (b or c)", "x = (a or c)", "x = (a or b)"],
         ),
         ("x = a + b", ["x = (a - b)"]),
+        ("x = f(a, a)", []),
         ("x = a | b", ["x = (a & b)"]),
         ("x = not a", ["x = (a)"]),
         ("x = -a", ["x = (a)"]),
