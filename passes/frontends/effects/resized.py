@@ -37,7 +37,9 @@ def resized(
         yield from ((operand.position, None) for operand in targets if outputs)
         return
     if outputs and any(map(_stays_empty, targets, left)):  # some fakes leave it so
-        made: Sequence[TensorType | None] = _left_in(operator, arguments) or [None] * len(left)
+        made: Sequence[TensorType | None] = _left_in(operator, arguments)
+        if len(made) != len(left):
+            made = [None] * len(left)
         left = [
             new if _stays_empty(operand, found) else found
             for operand, found, new in zip(targets, left, made, strict=True)
@@ -64,7 +66,7 @@ def _left_in(operator: OpOverload, arguments: Arguments) -> Sequence[TensorType]
     given = {name: arguments[name] for name in arguments if name not in signature(operator).outputs}
     try:
         made = tensors_in(plain(**tree_map(_on_meta, given))) if plain else []
-    except (TypeError, RuntimeError):  # an argument that only a run decides
+    except Exception:  # it has none, or an argument is what only a run decides
         return ()
     return [type_of(tensor.contiguous()) for tensor in made]
 
