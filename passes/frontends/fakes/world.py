@@ -172,7 +172,7 @@ class World:
         self.device = device
         self.limits = Limits(self.mode.shape_env)
         self.layouts: set[object] = set()  # symbols that are strides no size tells
-        self._meta_bases: dict[int, torch.Tensor] = {}
+        self._bases: dict[int, torch.Tensor] = {}
         self._alive: list[object] = []
         self._memo: dict[int, object] = {}
         self._begins: list[int] = []  # of real storages in memory, ascending
@@ -184,7 +184,12 @@ class World:
         if isinstance(known, torch.Tensor):
             return known
         self.refuse(real)
-        fake = self._from_meta(real) if real.is_meta or self.is_fake(real) else self._from(real)
+        base = real._base
+        if base is not None and real.is_complex() != base.is_complex():  # torch makes no such fake
+            self._bases.setdefault(storage_of(real), self.tensor(base))
+            fake = self._on_base(real)
+        else:
+            fake = self._on_base(real) if real.is_meta or self.is_fake(real) else self._from(real)
         self._memo[id(real)] = fake
         return fake
 
@@ -241,8 +246,8 @@ class World:
                 "dense one"
             ) from error
 
-    def _from_meta(self, source: torch.Tensor) -> torch.Tensor:
-        """A fake like a meta tensor, or like one of another fake world.
+    def _on_base(self, source: torch.Tensor) -> torch.Tensor:
+        """A fake like a meta tensor, or like one of another fake world, or a complex view.
 
         Symbolic sizes are taken at their hints; tensors that share a storage still do.
         """
@@ -257,10 +262,10 @@ class World:
         key = storage_of(source)
         device = self.device if source.is_meta and self.device else source.device
         with self.mode:
-            if key not in self._meta_bases:
+            if key not in self._bases:
                 count = nbytes_of(source) or 0
-                self._meta_bases[key] = torch.empty(count, dtype=torch.uint8, device=device)
-            storage = self._meta_bases[key].untyped_storage()
+                self._bases[key] = torch.empty(count, dtype=torch.uint8, device=device)
+            storage = self._bases[key].untyped_storage()
             fake = torch.empty(0, dtype=source.dtype, device=device)
             fake.set_(storage, offset, size, stride)  # type: ignore[arg-type]  # no None
             fake = with_bits_of(source, fake)
@@ -382,7 +387,7 @@ class World:
 
     def apart(self, tensor: torch.Tensor) -> torch.Tensor:
         """A fake of the type of a tensor of another fake world, with its own storage."""
-        return self.like(self._from_meta(tensor))
+        return self.like(self._on_base(tensor))
 
 
 def with_bits_of(source: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
