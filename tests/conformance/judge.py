@@ -92,6 +92,7 @@ def _writes(
         if op.kind is OpKind.OUTPUT:
             continue
         claim = aliases.written_by(op)
+        certain = _surely_written(aliases, op)
         changed = set[int]().union(*(run.changed[op.name] for run in runs))
         written = set[int]().union(*(run.written[op.name] for run in runs))
         sure = op.effects.origin is Origin.OBSERVED
@@ -104,11 +105,18 @@ def _writes(
                 if number in changed and not told:
                     yield "missed", f"{op} writes {value}"
                 false = number not in written and runs[0].nbytes[number]
-                if sure and false and exact(classes) and classes <= claim:
+                if sure and false and exact(classes) and classes <= certain:
                     yield "false", f"{op} does not write {value}"
         for value in op.results:
             if value in real:
                 before.setdefault(real[value], []).append(value)
+
+
+def _surely_written(aliases: Aliases, op: Op) -> Classes:
+    """Of the classes that an op writes, or one inside it, those of operands that are one each."""
+    inside = aliases.program.all_ops[op.first_index : op.index + 1]
+    operands = [_of(aliases, one.operands[p]) for one in inside for p in one.effects.writes]
+    return aliases.written_by(op) & frozenset[StorageClass]().union(*filter(exact, operands))
 
 
 def _short(program: Program, run: Run) -> Iterator[str]:
@@ -152,7 +160,11 @@ def disagreements(one: Program, other: Program) -> Iterator[str]:
             if exact(claim) and exact(counter) and _ids(claim) != _ids(counter):
                 yield f"{value} is {_ids(claim)} and {_ids(counter)}"
         claim, counter = first.written_by(op), second.written_by(same)
-        if all(exact(frozenset((c,))) for c in claim | counter) and _ids(claim) != _ids(counter):
+        certain = all(
+            claim == _surely_written(aliases, one)
+            for claim, aliases, one in ((claim, first, op), (counter, second, same))
+        )
+        if certain and _ids(claim) != _ids(counter):
             if op.effects.origin is same.effects.origin is Origin.OBSERVED:
                 yield f"{op} writes {_ids(claim)} and {_ids(counter)}"
             elif not set(_ids(claim)) <= set(_ids(counter)):
