@@ -109,7 +109,7 @@ NEW = """
     torch.add({x}, {y}, alpha=2)
     torch.addr({x}, {y}[0], {z}[0])
     torch.addmv({x}[0], {y}, {z}[0])
-    torch.baddbmm({x}[None], {y}[None], {z}[None])
+    torch.baddbmm({x}[None], {y}[None].type_as({x}), {z}[None].type_as({x}))
     torch.addcdiv({x}, {y}, {z})
     torch.kron({x}[:2], {y}[:2])
     torch.cdist({x}, {y})

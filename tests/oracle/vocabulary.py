@@ -253,7 +253,7 @@ WRITES = """
     {x}.lerp_({y}, 0.5)
     {x}.addcmul_({y}, {z})
     {x}.addmm_({y}, {z})
-    {x}.baddbmm_({y}[None], {z}[None])
+    {x}.baddbmm_({y}[None].type_as({x}), {z}[None].type_as({x}))
     {x}.masked_fill_({y} > {f}, 0)
     {x}.masked_scatter_({y} > {f}, {z})
     {x}.index_fill_({d}, self.rows, 1)

@@ -11,6 +11,7 @@ storage it shares.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -54,6 +55,7 @@ class Call:
     kwargs: dict[str, object]
     result: object
     unlaid: Sequence[torch.Tensor] = ()
+    unclear: bool = False
 
     def arguments(self) -> Iterator[tuple[str, object]]:
         """Arguments given, by the schema's names."""
@@ -74,8 +76,8 @@ class Observation:
     `written`: any write.  `overwritten`: written in full before anything read it.
     `unwritten`: allocated by an `empty*` and not written in full.  `moved`: tensors whose
     storage may be another one now, or of another size.  `unlaid`: tensors whose strides the
-    real kernel may have set otherwise.  `draws`: it may draw random numbers.  `twice`: one
-    tensor was given for two results.
+    real kernel may have set otherwise.  `draws`: it may draw random numbers.  `unclear`: one
+    tensor was given as `out=` for two results, or for a result of another shape and read.
     """
 
     written: set[int] = field(factory=set)
@@ -86,7 +88,7 @@ class Observation:
     trusted: bool = True
     opaque: bool = False
     draws: bool = False
-    twice: bool = False
+    unclear: bool = False
 
 
 QUIET = Observation()
@@ -132,7 +134,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         resized = [t for t, shape in before if t.shape != shape and t.dim() > 1]
         doubtful = resized and not all(t.is_contiguous() for t in tensors_in(args))
         unlaid = resized if doubtful else [result] if stretched else unlaid
-        self.calls.append(Call(func, args, kwargs, result, unlaid))
+        unclear = len(before) > 1 and _unclear(before, tensors_in([*args, *kwargs.values()]))
+        self.calls.append(Call(func, args, kwargs, result, unlaid, unclear))
         if unlaid or not about.quiet:
             self.loud = True
         return result
@@ -144,6 +147,17 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.loud = False
         result = run()
         return result, (_summary(self.calls) if self.loud else QUIET)
+
+
+def _unclear(
+    outs: Sequence[tuple[torch.Tensor, torch.Size]], given: Sequence[torch.Tensor]
+) -> bool:
+    """Whether of several `out=` one stands for two results, or is an operand and resized."""
+    as_out = Counter(id(out) for out, _ in outs)
+    times = Counter(map(id, given))
+    return any(
+        as_out[id(out)] > 1 or (times[id(out)] > 1 and out.shape != shape) for out, shape in outs
+    )
 
 
 def _uncached() -> AbstractContextManager[object]:
@@ -201,7 +215,7 @@ def _summary(calls: Sequence[Call]) -> Observation:
             whole = targets
         else:
             whole = [t for name in about.outputs for t in tensors_in(dict(call.arguments())[name])]
-            seen.twice |= len(set(map(id, whole))) < len(whole)
+            seen.unclear |= call.unclear
         full = {storage_of(tensor) for tensor in whole if covers_storage(tensor)} - inputs
         read |= storages - full - seen.overwritten
         seen.written |= storages

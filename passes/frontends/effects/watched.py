@@ -17,7 +17,7 @@ from passes.frontends.effects import assumed
 from passes.frontends.effects.observe import QUIET, Observation, hidden_state
 from passes.frontends.fakes.world import has_storage, nbytes_of, storage_of, tensors_in
 from passes.frontends.walk.env import Bound, comes_from_outside, leaf_names, leaf_values, rename
-from passes.frontends.walk.nodes import given_twice, is_empty, is_known_code
+from passes.frontends.walk.nodes import is_empty, is_known_code, unclear_out
 from passes.program import (
     AliasOf,
     Effects,
@@ -77,8 +77,8 @@ def watched(
     )
     if seen.opaque or not strided:
         return assumed.opaque(walk, node, path, operands, result)
-    if seen.twice:
-        raise given_twice(node)
+    if seen.unclear:
+        raise unclear_out(node)
     if seen is not QUIET or "out" in node.kwargs:
         out = (book.storages.get(v.index) for v in leaf_values(node.kwargs.get("out"), env))
         moved = {storage_of(tensor) for tensor in seen.moved}

@@ -23,9 +23,9 @@ _KEEPS_SHAPE = frozenset(("arange", "range", "linspace", "logspace"))
 _BROADCASTS = frozenset((torch.ops.aten.normal.Tensor_float_out,))
 """Operators that broadcast their operand with what is given as `out=`."""
 
-_REDUCES_AGAIN = frozenset((torch.ops.aten.mean.out, torch.ops.aten.aminmax.out))
+_REDUCES_AGAIN = frozenset((torch.ops.aten.mean.out,))
 """Operators that reduce what they are given after they have resized the `out=`, which may be the
-same tensor."""
+same tensor.  Of those with several results such a call is refused."""
 
 _RESIZES_ANYWAY = frozenset((torch.ops.aten.linear.out,))
 """Operators that resize an `out=` for a vector, which fits, so that it is contiguous."""

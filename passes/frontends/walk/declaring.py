@@ -9,7 +9,7 @@ its storage where that is certain, and the storage's size.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -27,7 +27,13 @@ from passes.frontends.effects.declared import (
     plain,
     result_count,
 )
-from passes.frontends.effects.operands import Operand, argument_of, is_opaque, operands_in
+from passes.frontends.effects.operands import (
+    Arguments,
+    Operand,
+    argument_of,
+    is_opaque,
+    operands_in,
+)
 from passes.frontends.effects.schema import signature
 from passes.frontends.effects.views import is_contiguous
 from passes.frontends.fakes.layouts import has_two_formats, is_doubtful
@@ -42,7 +48,7 @@ from passes.frontends.fakes.world import (
     type_of,
 )
 from passes.frontends.walk.env import MISSING, Bound, Made, leaf_names, leaves_of
-from passes.frontends.walk.nodes import given_twice, target_name
+from passes.frontends.walk.nodes import target_name, unclear_out
 from passes.frontends.walk.observing import Walk
 from passes.frontends.walk.recordings import check_as_recorded, holding_of
 from passes.program import (
@@ -216,16 +222,37 @@ class DeclaredWalk(Walk):
                 name: argument_of(argument, env, lambda v: self.operand(v).at(place[v]))
                 for name, argument in given.items()
             }
-            given_out = [arguments.get(name) for name in signature(target).outputs]
-            outs = [operands[operand.position] for operand in operands_in(given_out)]
-            if len({self.objects.get(value, value) for value in outs}) < len(outs):
-                raise given_twice(node)
+            if len(signature(target).outputs) > 1 and self.unclear(
+                signature(target).outputs, arguments, operands, types
+            ):
+                raise unclear_out(node)
             return declared(target, arguments, len(operands), types)
         if not operands and not types and getattr(target, "__module__", "") in NO_TENSORS:
             return Effects(origin=Origin.SCHEMA)
         # Dynamo records the tensor itself, which later ops may make smaller: its storage stays.
         whole = [None if leaf is None else nbytes_of(leaf) for leaf in leaves]
         return anything(len(operands), whole)
+
+    def unclear(
+        self,
+        outputs: Sequence[str],
+        arguments: Arguments,
+        operands: Sequence[Value],
+        types: Sequence[TensorType | None],
+    ) -> bool:
+        """Whether of several `out=` one stands for two results, or is an operand and resized."""
+
+        def objects(given: Iterable[object]) -> list[Value]:
+            values = [operands[operand.position] for operand in operands_in([*given])]
+            return [self.objects.get(value, value) for value in values]
+
+        outs = objects(arguments.get(name) for name in outputs)
+        read = objects(value for name, value in arguments.items() if name not in outputs)
+        known = [self.operand(out).type for out in outs]
+        return len({*outs}) < len(outs) or any(
+            out in read and (one is None or found is None or one.shape != found.shape)
+            for out, one, found in zip(outs, known, types, strict=False)
+        )
 
     def operand(self, value: Value) -> Operand:
         """What is known of a value, at position 0."""

@@ -62,11 +62,13 @@ def explain(node: fx.Node, error: Exception) -> str:
     )
 
 
-def given_twice(node: fx.Node) -> CaptureError:
-    """What to raise for a node that has one tensor given as `out=` for two of its results."""
+def unclear_out(node: fx.Node) -> CaptureError:
+    """What to raise for a node with several `out=`, which are one tensor, or one of which is an
+    operand too and of another shape than its result."""
     return CaptureError(
-        f"node {node.name} ({target_name(node)}) gives one tensor as `out=` for two results. Which "
-        "of them is left in it, and in what shape, only its kernel knows: give two tensors"
+        f"node {node.name} ({target_name(node)}) gives one tensor as `out=` for two results, or an "
+        "operand as one of several `out=`, which is resized before or after it is read. What is "
+        "left in them, and in what shape, only its kernel knows: give tensors of their own"
     )
 
 
