@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import Enum
 from functools import cached_property
+from inspect import getattr_static
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
@@ -223,6 +224,16 @@ class FlowGraph(Protocol[N]):
     @property
     def flow(self) -> Flow[N]:
         """The graph, numbered."""
+
+
+def flow_of(graph: FlowGraph[N], wanted_by: str) -> Flow[N]:
+    """The flow of a graph.  Raises `TypeError` for what is no graph."""
+    if getattr_static(graph, "flow", None) is None:  # its own errors come through
+        raise TypeError(
+            f"{wanted_by} wants a graph, and {graph!r} is none: it has no `flow`. Give it a "
+            "`Flow`, a program, or what `parse` returns"
+        )
+    return graph.flow
 
 
 def numbered(kind: str, things: Sequence[K], erased: Set[int]) -> dict[K, int]:

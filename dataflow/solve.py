@@ -38,7 +38,7 @@ from dataflow.analysis import (
     an_analysis,
 )
 from dataflow.around import ANALYSING, add_advice, add_place, notes_of
-from dataflow.graph import Flow, FlowGraph
+from dataflow.graph import Flow, FlowGraph, flow_of
 from dataflow.joint import joint
 from dataflow.lattice import Lattice
 from dataflow.order import Order, readers_of, weak_topological_order
@@ -95,13 +95,13 @@ def solve(
 ) -> Results[N, V]:
     """The least solution of an analysis over a graph.
 
-    `limit` is how often one unknown of a loop may grow before `DidNotConverge`; by default a
+    `limit` is how often one unknown of a loop may grow before `DidNotConverge`; by default
     five hundred times, and ten more for each node, at most ten thousand.
     Each constraint is evaluated once where nothing loops; memory is one fact per block
     (dense) or per value (sparse).
     """
     an_analysis(analysis, "solve")
-    flow = graph.flow
+    flow = flow_of(graph, "solve")
     if limit is None:
         limit = min(500 + 10 * len(flow.nodes), 10_000)
     return _solve(analysis, flow, limit, observer)

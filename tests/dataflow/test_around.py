@@ -22,7 +22,7 @@ from dataflow import (
     solve,
     verify,
 )
-from tests.dataflow.test_edges import Constants
+from tests.dataflow.test_takes import Constants
 
 Names = frozenset[str]
 ALIKE = parse("""

@@ -43,7 +43,7 @@ from examples.analyses.uninitialised import MaybeUninitialised, uninitialised_re
 from examples.analyses.very_busy_expressions import VeryBusyExpressions
 from examples.models import linear_model, resnet50
 from tests.dataflow.test_brute_force import Shape, in_lines, shapes
-from tests.dataflow.test_edges import single_assignments, values_seen
+from tests.dataflow.test_takes import single_assignments, values_seen
 
 Names = frozenset[str]
 State = Mapping[str, int]

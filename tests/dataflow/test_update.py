@@ -46,7 +46,7 @@ from dataflow import (
 )
 from dataflow.graph import Flow
 from tests.dataflow.nested import nested_program, tangled_program
-from tests.dataflow.test_edges import Constants
+from tests.dataflow.test_takes import Constants
 
 Names = frozenset[str]
 

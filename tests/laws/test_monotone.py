@@ -48,7 +48,7 @@ from dataflow.system import System
 from dataflow.together import Partial, Shared, Solved
 from examples.analyses.available_expressions import AvailableExpressions
 from examples.analyses.reaching_writes import ReachingWrites
-from tests.dataflow import test_edges, test_goldens, test_together
+from tests.dataflow import test_edges, test_goldens, test_takes, test_together
 from tests.dataflow.test_solve import Graph
 
 Names = frozenset[str]
@@ -135,13 +135,13 @@ class FlipsUses(SparseBackward[TextNode, int]):
 
 
 @frozen
-class FlipsCopies(test_edges.Constants):
+class FlipsCopies(test_takes.Constants):
     def copy(self, copy: Copy, value: Any) -> Any:
         return BOTTOM if value is TOP else value
 
 
 @frozen
-class FlipsTakes(test_edges.Constants):
+class FlipsTakes(test_takes.Constants):
     """A branch on an unknown number is never taken."""
 
     def takes(self, node: TextNode, way: int, operands: Sequence[Any]) -> bool:
@@ -192,8 +192,8 @@ RIGHT: list[tuple[Any, Any, Any]] = [
     (test_goldens.Constants(), SUMS, [{}, {"n": 1}, {"n": TOP, "m": 2}]),
     (test_edges.Bounds(), test_edges.COUNTING, st.tuples(st.integers(-9, 0), st.integers(0, 20))),
     (test_edges.Fatal(), test_edges.COUNTING, [BOTTOM, (0, 5), (7, 20)]),
-    (test_edges.Conditional(), SSA, CONSTANTS),
-    (test_edges.Constants(), SSA, CONSTANTS),
+    (test_takes.Conditional(), SSA, CONSTANTS),
+    (test_takes.Constants(), SSA, CONSTANTS),
 ]
 
 
@@ -336,7 +336,7 @@ def test_a_wrong_transfer_is_found_where_it_goes_wrong(analysis: Any, message: s
 
 
 @frozen
-class ForgetsToSay(test_edges.Constants):
+class ForgetsToSay(test_takes.Constants):
     def takes(self, node: TextNode, way: int, operands: Sequence[Any]) -> bool:
         return None  # type: ignore[return-value]  # the mistake
 

@@ -35,7 +35,8 @@ from dataflow import (
 )
 from dataflow.sound import execute
 from tests.dataflow.test_brute_force import Graph
-from tests.dataflow.test_edges import COUNTING, Bounds, Conditional, Fatal, values_seen
+from tests.dataflow.test_edges import COUNTING, Bounds, Fatal
+from tests.dataflow.test_takes import Conditional, values_seen
 
 Names = frozenset[str]
 State = Mapping[str, int]

@@ -9,7 +9,8 @@ def _tests(folder: str, names: str) -> tuple[str, ...]:
 
 _ENGINE = _tests(
     "dataflow",
-    "sweep goldens cost calls text explain edges order graph update together solve brute_force",
+    "sweep goldens cost calls text explain edges takes order graph update together asked solve"
+    " brute_force",
 )
 _LAWS = _tests("laws", "combinators impostors verify numeric partition lattices")
 _PASSES = _tests(
