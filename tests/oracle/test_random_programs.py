@@ -8,6 +8,7 @@ uncertain that does not depend on data.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -23,6 +24,9 @@ from tests.oracle.random_programs import Text, shrunk, write
 from tests.oracle.run import Run, observe
 
 UNSURE = ("uncertain", "refused")
+MIXED = re.compile("scalar type|dtypes")
+"""Of what torch's fake kernels say of operands that differ in dtype.  The real ones do not look
+where there is nothing to compute."""
 
 
 def captured(text: Text) -> Iterator[tuple[str, Captured]]:
@@ -73,6 +77,8 @@ def wrong(text: Text) -> list[str]:
                 for outcome, what in judged(one, run, way, programs):
                     if outcome == "false" and "batch_norm" in what and "does not write" in what:
                         continue  # it bumps no version, and these statistics were as before
+                    if outcome == "refused" and MIXED.search(what) and "[:0]" in str(text):
+                        continue
                     # What `out=` resizes may have any strides, and then views may be copies.
                     unsure = way == "declared" or text.data or "out=" in str(text)
                     if outcome not in UNSURE or not unsure:
