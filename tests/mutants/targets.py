@@ -9,7 +9,7 @@ def _tests(folder: str, names: str) -> tuple[str, ...]:
 
 _ENGINE = _tests(
     "dataflow",
-    "sweep goldens cost calls text explain edges takes order graph update together asked solve"
+    "sweep goldens cost calls text explain edges takes order graph update together no_graph solve"
     " brute_force",
 )
 _LAWS = _tests("laws", "combinators impostors verify numeric partition lattices")
