@@ -255,7 +255,8 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
 
     def unknown_name(unknown: int) -> str:
         part = next(p for p in reversed(parts) if p.offset <= unknown)
-        return part.system.unknown_name(unknown - part.offset)
+        found = part.system.unknown_name(unknown - part.offset)
+        return f"{found} of {type(part.analysis).__name__}" if len(parts) > 1 else found
 
     def constraint_name(constraint: int) -> str:
         system, number = own[constraint]

@@ -18,6 +18,7 @@ from dataflow import (
     Backward,
     Bits,
     Chain,
+    DidNotConverge,
     Dual,
     Flat,
     Flow,
@@ -563,6 +564,28 @@ class Summary(Forward[TextNode, Names]):
             case "forget":
                 return frozenset()
         return value
+
+
+def test_what_grows_without_end_is_named_with_its_analysis() -> None:
+    """Where several are solved at once, a fact at a point is of one of them."""
+
+    @frozen
+    class Length(Forward[TextNode, int]):
+        lattice: Lattice[int] = Chain()
+
+        def transfer(self, node: TextNode, value: int) -> int:
+            return value + 1
+
+    @frozen
+    class Reads(Forward[TextNode, Names]):
+        lattice: Lattice[Names] = Powerset()
+        length: Partial[TextNode, Any] = Partial(Length)
+
+        def transfer(self, node: TextNode, value: Names) -> Names:
+            return value if self.length.before(node) < 0 else value | {str(node)}
+
+    with pytest.raises(DidNotConverge, match=r"fact at \[.*\] of Length grew .* times"):
+        solve(Reads(), parse("a: x = read -> a, b\nb: write x"), limit=20)
 
 
 def test_what_is_stored_later_is_seen_earlier() -> None:
