@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -401,6 +402,22 @@ def test_a_complex_view_of_what_enters(grad: bool) -> None:
     assert [str(v.type) for v in (made, parts)] == ["complex64[2, 2]", "float32[3, 2]"]
     assert made.type is not None
     assert made.type.offset == 1
+
+
+@pytest.mark.parametrize("scatters", [torch.diagonal_scatter, torch.select_scatter])
+def test_a_copy_of_a_part_is_the_same_part_of_its_storage(scatters: Callable[..., Tensor]) -> None:
+    def function(x: Tensor) -> Tensor:
+        part = x.diagonal(1)
+        more = (0, 1) if scatters is torch.select_scatter else ()
+        return scatters(part, part[0], *more).resize_(5, 5)
+
+    x = torch.zeros(2, 4, 2)
+    held = function(x).untyped_storage().nbytes()
+    assert held == 4 * (2 + 25)
+    for _ in range(2):  # torch remembers the first time, but not all of it
+        program = passes.load(make_fx(function)(torch.zeros(2, 4, 2)), x)
+        (copy,) = passes.aliases(program).storages(program.op("resize_"))[0]
+        assert copy.storage.nbytes == held
 
 
 def test_an_operator_of_others_that_reads_data_and_has_no_fake_is_not_run() -> None:

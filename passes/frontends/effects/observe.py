@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor, disable_fake_tensor_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.effects.schema import (
+    CLONES_STORAGE,
     COPIES_IN_TRUTH,
     OVERWRITERS,
     PARTS_OF_ONE,
@@ -110,10 +111,12 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if not isinstance(func, OpOverload):
             return func(*args, **kwargs)
         about = signature(func)
-        # torch caches what operators do to fakes, and forgets that `out=` may be resized,
-        # aliases that a schema does not annotate, and views of tensors without elements.
+        # torch caches what operators do to fakes, and forgets that `out=` may be resized, aliases
+        # that a schema does not annotate, views of tensors without elements, and where in its
+        # storage a new tensor begins.
         nothing = func.is_view and any(known_int(t.numel()) == 0 for t in tensors_in(args[0]))
-        forgotten = about.outputs or about.name in UNANNOTATED or nothing
+        copied = about.name in CLONES_STORAGE
+        forgotten = about.outputs or about.name in UNANNOTATED or nothing or copied
         before = [(t, t.shape) for name in about.outputs for t in tensors_in(kwargs.get(name))]
         stretched = func is torch.ops.aten.expand.default and may_stretch(*args[:2])
         with _uncached() if forgotten else nullcontext():
