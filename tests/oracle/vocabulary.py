@@ -298,7 +298,7 @@ WRITES = """
     torch._foreach_zero_([{x}])
     torch._foreach_lerp_([{x}], [{y}], 0.5)
     torch.ops.aten.copy_.default({x}, {y})
-    torch.ops.aten.set_.source_Tensor({x}, {y})
+    torch.ops.aten.set_.source_Tensor({x}, {y}.to({x}.dtype))
     torch.ops.aten.add.out({x}, {y}, out={z})
     torch.ops.aten.bernoulli_.float({x}, 0.5)
     torch.embedding_renorm_({x}, self.rows, 0.5, 2.0)

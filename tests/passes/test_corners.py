@@ -420,6 +420,15 @@ def test_a_copy_of_a_part_is_the_same_part_of_its_storage(scatters: Callable[...
         assert copy.storage.nbytes == held
 
 
+@pytest.mark.parametrize("combine", [torch.add, torch.sub, torch.rsub])
+def test_a_sum_with_a_factor_is_laid_out_like_one_without(combine: Callable[..., Tensor]) -> None:
+    one, other = X.as_strided((2, 1), (2, 3)), X.as_strided((2, 1, 1), (4, 6, 6))
+    program = traced(lambda a, b: combine(a, b, alpha=2), one, other)
+    (found,) = program.op(combine.__name__).results
+    assert found.type is not None
+    assert found.type.stride == combine(one, other, alpha=2).stride() == (2, 1, 4)
+
+
 def test_an_operator_of_others_that_reads_data_and_has_no_fake_is_not_run() -> None:
     library: Any = torch.library.Library("corners", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's
     library.define("total(Tensor x) -> float")

@@ -216,6 +216,15 @@ def _device_put(tensor: Tensor, device: Any, non_blocking: bool = False) -> Tens
     return tensor if wanted.type == now.type and wanted.index in (None, now.index) else None
 
 
+def _scaled(operator: OpOverload) -> Callable[..., Tensor | None]:
+    """Torch's multiplies first, and lays the result out as if that were one of the operands."""
+
+    def kernel(one: Tensor, other: Any, *, alpha: Any = 1) -> Tensor | None:
+        return None if type(alpha) is int and alpha == 1 else operator(one, other)
+
+    return kernel
+
+
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     torch.ops.aten.nan_to_num.default: _nan_to_num,
@@ -229,6 +238,10 @@ KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] 
             name in _KEEP_FORMATS
         )
         for name in (*_KEEP_FORMATS, *_ARE_CONTIGUOUS)
+    },
+    **{
+        operator: _scaled(operator)
+        for operator in (torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor)
     },
     torch.ops.aten._reshape_alias.default: _reshape_alias,
     # Views, of which torch's makes new tensors, or its cache does.
