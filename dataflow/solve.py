@@ -118,16 +118,15 @@ def _solve(
     try:
         state = posed.own(sweep.run())
     except Exception as error:
-        if sweep.failed >= 0 and (number := posed.system.node(sweep.failed)) is not None:
+        number = None if sweep.failed is None else posed.system.node(sweep.failed)
+        if number is not None:
             add_place(error, flow, number)
-        elif sweep.failed >= 0:
-            add_advice(error)
+        add_advice(error)
         raise
     if isinstance(posed.analysis, (Forward, Backward)):
         return PointResults(posed.analysis, flow, state, sweep)
-    if len(state) > len(flow.values):  # blocks have unknowns too
-        state = state[: len(flow.values)]
-    return ValueResults(posed.analysis, flow, state, sweep)
+    values = state[: len(flow.values)]  # blocks may have unknowns too
+    return ValueResults(posed.analysis, flow, values, sweep)
 
 
 class Sweep(Generic[V]):
@@ -148,7 +147,7 @@ class Sweep(Generic[V]):
         self.marked = bytearray(b"\x01") * len(system.reads)
         self.visits = 0
         self.rank = -1
-        self.failed = -1  # the constraint whose evaluation raised
+        self.failed: int | None = None  # the constraint whose evaluation raised
         self.index: Any = None  # what `update` keeps; it is not this module's to know
         self.told: list[tuple[int, V]] = []
         self.names: dict[int, str] = {}
@@ -184,7 +183,7 @@ class Sweep(Generic[V]):
             if self.rank >= 0:
                 self.failed = self.order.sequence[self.rank]
             is_told = any(note.startswith(ANALYSING) for note in notes_of(error))
-            if self.failed >= 0 and not is_told:
+            if self.failed is not None and not is_told:
                 error.add_note(f"{ANALYSING}{self.system.constraint_name(self.failed)}")
             raise
         return self.state
@@ -319,7 +318,7 @@ class Sweep(Generic[V]):
 
     def around(self, unknown: int) -> str:
         """The loop that an unknown is in, for messages."""
-        rank = (self.order.readers[unknown] or [0])[0]
+        rank = self.order.readers[unknown][0]  # type: ignore[index]  # who reads it is in the loop
         loop = next(loop for loop in self.order.loops if rank in loop)
         names = [self.name(rank) for rank in loop[:4]]
         return ", ".join(names) + (f" and {len(loop) - 4} more" if len(loop) > 4 else "")
@@ -339,34 +338,34 @@ class Sweep(Generic[V]):
         for unknown in dict.fromkeys(order):
             new = self.system.initial[unknown]
             for writer, position in self.system.writers[unknown]:
-                values = [self.state[read] for read in reads[writer]]
-                if any(value is UNREACHED for value in values):
-                    continue
-                self.visits += 1
-                self.failed = writer
-                said = self.system.evaluate(self.system.subjects[writer], values)[position]  # type: ignore[arg-type]  # reached
-                self.failed = -1
+                facts = self.ask(writer, [self.state[read] for read in reads[writer]])
                 self.told.clear()  # what is told aside stays as it is
+                said = facts[position] if facts else UNREACHED
                 if said is not UNREACHED:
                     new = said if new is UNREACHED else self.lattice.join(new, said)
             old = self.state[unknown]
             if new is not UNREACHED and old is not UNREACHED and self.lattice.leq(new, old):
                 self.state[unknown] = new
 
+    def ask(
+        self, constraint: int, values: Sequence[V | Unreached]
+    ) -> Sequence[V | Unreached] | None:
+        """What a constraint says, outside of `settle`; None if it reads what is not reached."""
+        if any(value is UNREACHED for value in values):
+            return None
+        self.visits += 1
+        self.failed = constraint
+        facts = self.system.evaluate(self.system.subjects[constraint], values)  # type: ignore[arg-type]  # reached
+        self.failed = None
+        return facts
+
     # -- for people -----------------------------------------------------------------------
 
     def look_at_ends(self) -> None:
         """Evaluate what a solution does not need, for whoever watches."""
-        system = self.system
-        for constraint in system.ends:
-            values = [self.state[unknown] for unknown in system.reads[constraint]]
-            if any(value is UNREACHED for value in values):
-                continue
-            self.visits += 1
-            self.failed = constraint
-            system.evaluate(system.subjects[constraint], values)  # type: ignore[arg-type]  # reached
-            self.failed = -1
-            if self.observer:
+        for constraint in self.system.ends:
+            values = [self.state[unknown] for unknown in self.system.reads[constraint]]
+            if self.ask(constraint, values) is not None and self.observer:
                 self.observe(constraint, values, [])  # type: ignore[arg-type]  # reached
 
     def observe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -44,10 +45,11 @@ def system(
     evaluate: Callable[[int, list[Fact]], Sequence[Fact]],
     initial: Sequence[Fact],
     asks: bool = False,
+    is_rapid: bool = False,
 ) -> System[Fact]:
     return System(
         initial, reads, writes, range(len(reads)), evaluate, lambda c: f"c{c}", lambda u: f"u{u}",
-        asks=asks,
+        asks=asks, is_rapid=is_rapid,
     )  # fmt: skip
 
 
@@ -165,6 +167,66 @@ def test_growth_up_to_the_limit_is_no_error() -> None:
     assert fixpoint(count, Chain(), limit=6) == ([6], 7)
     with pytest.raises(DidNotConverge, match="grew 6 times"):
         fixpoint(count, Chain(), limit=5)
+
+
+def test_a_rapid_system_goes_on_to_the_end_of_a_loop_before_it_goes_back() -> None:
+    """Constraint 2 leads back to 1 and past 3 to 4, which comes first."""
+    seen: list[int] = []
+
+    def evaluate(constraint: int, values: list[Fact]) -> Sequence[Fact]:
+        seen.append(constraint)
+        count = {2: 3, 4: 1}.get(constraint, 1)
+        return [min(values[0] + 1, 9)] * count
+
+    rapid = system(
+        [(n,) for n in range(5)], [(1,), (2,), (1, 3, 4), (), (0,)], evaluate,
+        [0, *[UNREACHED] * 4], is_rapid=True,
+    )  # fmt: skip
+    state, visits = fixpoint(rapid, Chain())
+    assert state == [9] * 5
+    assert all(one == 4 for one, after in pairwise(seen) if after < one), seen
+    assert visits == len(seen)
+
+
+@pytest.mark.parametrize("grows", [0, 1])
+def test_a_rapid_loop_has_its_limit_too(grows: int) -> None:
+    """How often it is gone around; once is no growth."""
+    around = system(
+        [(0,), (1,)], [(1,), (0,)], lambda c, values: [values[0] + grows], [0, UNREACHED],
+        is_rapid=True,
+    )  # fmt: skip
+    if not grows:
+        assert fixpoint(around, Chain(), limit=0) == ([0, 0], 2)
+        return
+    with pytest.raises(DidNotConverge, match="grew 7 times"):
+        fixpoint(around, Chain(), limit=6)
+
+
+def test_a_lattice_is_told_how_often_it_has_widened() -> None:
+    told: list[tuple[int, int, int]] = []
+
+    class Leaps(Chain):
+        def widen(self, old: int, new: int, visits: int) -> int:
+            told.append((old, new, visits))
+            return new if visits < 4 else 100
+
+    count = system([(0,)], [(0,)], lambda c, values: [min(values[0] + 1, 100)], [0])
+    assert fixpoint(count, Leaps()) == ([100], 5 + 1)
+    assert told == [(0, 1, 1), (1, 2, 2), (2, 3, 3), (3, 4, 4)]
+
+
+@pytest.mark.parametrize("length", [199, 200, 201])
+def test_a_long_fact_is_told_by_its_two_ends(length: int) -> None:
+    class Words(Chain):
+        def show(self, value: int) -> str:
+            return "b" * (length // 2) + "e" * (length - length // 2)
+
+    count = system([(0,)], [(0,)], lambda c, values: [values[0] + 1], [0])
+    with pytest.raises(DidNotConverge) as caught:
+        fixpoint(count, Words(), limit=6)
+    shown = str(caught.value).splitlines()[1].strip()
+    whole = "b" * (length // 2) + "e" * (length - length // 2)
+    assert shown == (whole if length <= 200 else "b" * 90 + " ... " + "e" * 90)
 
 
 def test_a_block_is_named_by_its_nodes_the_first_and_last_of_many() -> None:

@@ -9,9 +9,10 @@ def _tests(folder: str, names: str) -> tuple[str, ...]:
 
 _ENGINE = _tests(
     "dataflow",
-    "sweep goldens cost calls text explain edges takes order graph update together no_graph solve"
-    " brute_force",
+    "sweep ends genkill goldens cost calls text explain edges takes order graph update together"
+    " no_graph solve brute_force",
 )
+_GRAPHS = _tests("laws", "wellformed")
 _LAWS = _tests("laws", "combinators impostors verify numeric partition lattices")
 _PASSES = _tests(
     "passes",
@@ -20,7 +21,7 @@ _PASSES = _tests(
 )
 
 TARGETS: dict[str, tuple[str, ...]] = {
-    "dataflow/solve.py": _ENGINE,
+    "dataflow/solve.py": (*_GRAPHS, *_ENGINE),
     "dataflow/order.py": _tests(
         "dataflow", "order sweep goldens calls edges together solve brute_force"
     ),
