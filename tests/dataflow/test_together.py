@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from attrs import field, frozen
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dataflow import (
     BOTTOM,
@@ -18,8 +16,6 @@ from dataflow import (
     Backward,
     Bits,
     Chain,
-    DidNotConverge,
-    Dual,
     Flat,
     Flow,
     Forward,
@@ -33,9 +29,7 @@ from dataflow import (
     verify,
 )
 from dataflow.draft import Draft
-from dataflow.genkill import GenKill
 from dataflow.together import Partial, Shared, Solved
-from tests.dataflow.test_brute_force import Graph, Node, Shape, in_lines, shapes
 
 Names = frozenset[str]
 times_solved: list[object] = []
@@ -540,258 +534,6 @@ def test_a_block_behind_an_answer_that_is_never_there_is_unreached(
     verify(results)
     assert results.before(graph.node("there")) == {"a=1"}
     assert not any(results.reached(graph.node(label)) for label in "lm")
-
-
-# Shared
-
-
-@frozen
-class Summary(Forward[TextNode, Names]):
-    """`store c` puts what was read so far under c; `load c` reads what any line stores there,
-    whenever.  Forward, may, flow-insensitive in c."""
-
-    cells: Shared[str, Names] = Shared(Powerset())
-    lattice: Lattice[Names] = Powerset()
-
-    def transfer(self, node: TextNode, value: Names) -> Names:
-        match node.word:
-            case "read":
-                return value | frozenset(node.operands)
-            case "store":
-                self.cells.add(node.operands[0], value)
-            case "load":
-                return value | self.cells.of(node.operands[0])
-            case "forget":
-                return frozenset()
-        return value
-
-
-def test_what_grows_without_end_is_named_with_its_analysis() -> None:
-    """Where several are solved at once, a fact at a point is of one of them."""
-
-    @frozen
-    class Length(Forward[TextNode, int]):
-        lattice: Lattice[int] = Chain()
-
-        def transfer(self, node: TextNode, value: int) -> int:
-            return value + 1
-
-    @frozen
-    class Reads(Forward[TextNode, Names]):
-        lattice: Lattice[Names] = Powerset()
-        length: Partial[TextNode, Any] = Partial(Length)
-
-        def transfer(self, node: TextNode, value: Names) -> Names:
-            return value if self.length.before(node) < 0 else value | {str(node)}
-
-    with pytest.raises(DidNotConverge, match=r"fact at \[.*\] of Length grew .* times"):
-        solve(Reads(), parse("a: x = read -> a, b\nb: write x"), limit=20)
-
-
-def test_what_is_stored_later_is_seen_earlier() -> None:
-    """Read before it is complete, in a straight line: who read is asked again."""
-    graph = parse("1: load c\n2: forget\n3: read x\n4: store c\n5: forget\n6: read y\n7: store c")
-    analysis = Summary()
-    results = solve(analysis, graph)
-    verify(results)
-    assert results.after(graph.node("1")) == {"x", "y"}
-    assert dict(results.filled(analysis.cells).items()) == {"c": {"x", "y"}}
-
-
-def test_asking_for_points_tells_nothing_new() -> None:
-    """What a transfer adds while a point inside a block is found again is not piled up."""
-    graph = parse("1: read x\n2: store c\n3: read y\n4: store c -> exit, 1\n5: load c")
-    results = solve(Summary(), graph)
-    for label in "1234" * 3:
-        results.before(graph.node(label))
-    assert not results.sweep.told
-    verify(results)
-
-
-def test_a_field_that_is_not_filled_in_is_refused() -> None:
-    """Of another analysis, say."""
-    results = solve(Summary(), parse("nop"))
-    with pytest.raises(KeyError, match="no field of Summary"):
-        results.filled(DeadWrites().live)
-    needed = solve(DeadWrites(), parse("x = read\nwrite x"))
-    assert needed.filled(DeadWrites().live).before(needed.flow.nodes[1]) == {"x"}
-
-
-def test_facts_go_round_through_cells_and_loops_until_nothing_grows() -> None:
-    """c feeds d, d feeds c, one of them in a loop; e is nobody's."""
-    graph = parse(
-        """
-        first: read x
-               store c
-               forget
-        loop:  load d  -> body, last
-        body:  read y
-               store c
-               forget  -> left, right
-        left:  load c
-               store d -> loop
-        right: load e
-               nop     -> loop
-        last:  load d
-        """
-    )
-    results = solve(Summary(), graph)
-    verify(results)
-    assert dict(results.filled(Summary().cells).items()) == {
-        "c": {"x", "y"},
-        "d": {"x", "y"},
-        "e": frozenset(),
-    }
-    assert results.after(graph.node("last")) == {"x", "y"}
-    assert results.before(graph.node("right")) == frozenset()
-
-
-def test_each_solution_has_cells_of_its_own() -> None:
-    """One analysis object, two graphs: nothing is left over."""
-    analysis = Summary()
-    first, second = parse("read x\nstore c"), parse("read y\nstore c")
-    one, two = solve(analysis, first), solve(analysis, second)
-    assert one.filled(analysis.cells).of("c") == {"x"}
-    assert two.filled(analysis.cells).of("c") == {"y"}
-    with pytest.raises(RuntimeError, match="nothing is known of Shared"):
-        analysis.cells.of("c")
-
-
-# Random programs: the least solution by going round until nothing changes
-
-
-@st.composite
-def cell_programs(draw: st.DrawFn) -> tuple[Shape, list[TextNode]]:
-    """Small graphs in which lines read, store, load and forget, in two cells."""
-    shape = draw(shapes())
-    words = st.sampled_from(["read x", "read y", "read z", "store c", "store d", "load c",
-                             "load d", "forget", "nop"])  # fmt: skip
-    lines = [draw(words).split() for _ in range(shape.size)]
-    return shape, [
-        TextNode(str(number), line[0], (), tuple(line[1:])) for number, line in enumerate(lines)
-    ]
-
-
-def naive(
-    shape: Shape, nodes: Sequence[TextNode]
-) -> tuple[list[Names | None], Mapping[str, Names]]:
-    """What holds before each line and in each cell, by rounds over everything."""
-    before: list[Names | None] = [
-        frozenset() if number in shape.entries else None for number in range(shape.size)
-    ]
-    cells: dict[str, Names] = {"c": frozenset(), "d": frozenset()}
-    while True:
-        old = list(before), dict(cells)
-        for number, node in enumerate(nodes):
-            fact = before[number]
-            if fact is None:
-                continue
-            if node.word == "store":
-                cells[node.operands[0]] |= fact
-            elif node.word == "load":
-                fact |= cells[node.operands[0]]
-            elif node.word == "read":
-                fact |= {node.operands[0]}
-            elif node.word == "forget":
-                fact = frozenset()
-            for target in shape.successors[number]:
-                before[target] = (before[target] or frozenset()) | fact
-        if old == (before, cells):
-            return before, cells
-
-
-@settings(deadline=None, max_examples=150)
-@given(cell_programs())
-def test_shared_unknowns_are_the_least_solution(drawn: tuple[Shape, list[TextNode]]) -> None:
-    """Whatever order lines are looked at in: nothing is missed, nothing is made up."""
-    shape, nodes = drawn
-    graph = in_lines(shape, nodes)
-    results = solve(Summary(), graph)
-    verify(results)
-    before, expected = naive(shape, nodes)
-    for node, fact in zip(nodes, before, strict=True):
-        assert results.reached(node) == (fact is not None)
-        if fact is not None:
-            assert results.before(node) == fact
-    for cell, fact in results.filled(Summary().cells).items():
-        assert fact == expected[cell]
-
-
-# GenKill is the same analysis, composed
-
-
-@frozen
-class ForwardData(GenKill[Node, int], Forward[Node, int]):
-    """Bits by number: the effect is data."""
-
-    lattice: Lattice[int] = Bits()
-
-    def effect(self, node: Node) -> tuple[int, int]:
-        return number_of(node.gen), number_of(node.kill)
-
-
-@frozen
-class BackwardData(GenKill[Node, int], Backward[Node, int]):
-    lattice: Lattice[int] = Bits()
-
-    def effect(self, node: Node) -> tuple[int, int]:
-        return number_of(node.gen), number_of(node.kill)
-
-
-@frozen
-class ForwardCode(Forward[Node, int]):
-    """The same as a transfer."""
-
-    lattice: Lattice[int] = Bits()
-
-    def transfer(self, node: Node, value: int) -> int:
-        return value & ~number_of(node.kill) | number_of(node.gen)
-
-
-@frozen
-class BackwardCode(Backward[Node, int]):
-    lattice: Lattice[int] = Bits()
-
-    def transfer(self, node: Node, value: int) -> int:
-        return value & ~number_of(node.kill) | number_of(node.gen)
-
-
-def number_of(elements: frozenset[Any]) -> int:
-    """A set of small numbers or letters as bits."""
-    return sum(1 << (ord(e) % 8 if isinstance(e, str) else e) for e in elements)
-
-
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (ForwardData(), ForwardCode()),
-        (BackwardData(), BackwardCode()),
-        (ForwardData(Dual(Bits(8))), ForwardCode(Dual(Bits(8)))),
-        (BackwardData(Dual(Bits(8))), BackwardCode(Dual(Bits(8)))),
-    ],
-)
-@settings(deadline=None, max_examples=120)
-@given(st.data())
-def test_gen_and_kill_agree_with_the_transfer(data: Any, code: Any, draw: st.DataObject) -> None:
-    """At every point, in blocks of any length."""
-    shape = draw.draw(shapes())
-    subset = st.frozensets(st.integers(0, 4), max_size=3)
-    nodes: list[Node] = []
-    blocks = []
-    for _ in range(shape.size):
-        length = draw.draw(st.integers(0, 3))
-        blocks.append(range(len(nodes), len(nodes) + length))
-        nodes += [Node(n, draw.draw(subset), draw.draw(subset)) for n in blocks[-1]]
-    edges = [(source, to) for source in range(shape.size) for to in shape.successors[source]]
-    graph = Graph(Flow(nodes, blocks, edges, sorted(shape.entries), sorted(shape.exits)))
-    composed, stepped = solve(data, graph), solve(code, graph)
-    verify(composed)
-    assert composed.states == stepped.states
-    for node in nodes:
-        assert composed.reached(node) == stepped.reached(node)
-        if composed.reached(node):
-            assert composed.before(node) == stepped.before(node)
-            assert composed.after(node) == stepped.after(node)
 
 
 # Mistakes

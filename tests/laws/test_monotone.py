@@ -48,7 +48,7 @@ from dataflow.system import System
 from dataflow.together import Partial, Shared, Solved
 from examples.analyses.available_expressions import AvailableExpressions
 from examples.analyses.reaching_writes import ReachingWrites
-from tests.dataflow import test_edges, test_goldens, test_takes, test_together
+from tests.dataflow import test_edges, test_goldens, test_shared, test_takes, test_together
 from tests.dataflow.test_solve import Graph
 
 Names = frozenset[str]
@@ -517,7 +517,7 @@ class LiveBits(GenKill[TextNode, int], Backward[TextNode, int]):
         (test_together.Numbers(), parse(test_together.CIRCLE)),
         (test_together.LaterDoubts(), parse(test_together.CIRCLE)),
         (
-            test_together.Summary(),
+            test_shared.Summary(),
             parse("1: load c\n2: read x\n3: store c\n4: test -> 1, 5\n5: nop"),
         ),
     ],

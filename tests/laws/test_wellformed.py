@@ -26,7 +26,8 @@ from dataflow import (
 )
 from examples.models import linear_model
 from passes import load
-from tests.dataflow.test_brute_force import in_lines, shapes, value_graphs
+from tests.dataflow.test_brute_force import in_lines, shapes
+from tests.dataflow.test_brute_force_values import value_graphs
 from tests.dataflow.test_solve import Graph
 
 RIGHT: Flow[Any] = Flow(

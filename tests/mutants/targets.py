@@ -9,8 +9,9 @@ def _tests(folder: str, names: str) -> tuple[str, ...]:
 
 _ENGINE = _tests(
     "dataflow",
-    "sweep ends genkill goldens cost calls text explain edges takes order graph update together"
-    " no_graph solve brute_force",
+    "sweep ends genkill goldens cost calls text explain edges takes order graph update edits"
+    " together shared composed explain_together no_graph asking widening solve length"
+    " explanations brute_force brute_force_values",
 )
 _GRAPHS = _tests("laws", "wellformed")
 _LAWS = _tests("laws", "combinators impostors verify numeric partition lattices")
@@ -23,12 +24,17 @@ _PASSES = _tests(
 TARGETS: dict[str, tuple[str, ...]] = {
     "dataflow/solve.py": (*_GRAPHS, *_ENGINE),
     "dataflow/order.py": _tests(
-        "dataflow", "order sweep goldens calls edges together solve brute_force"
+        "dataflow",
+        "order sweep goldens calls edges together solve widening brute_force brute_force_values",
     ),
-    "dataflow/components.py": _tests("dataflow", "order cost sweep together solve brute_force"),
+    "dataflow/components.py": _tests(
+        "dataflow", "order cost sweep together solve length brute_force brute_force_values"
+    ),
     "dataflow/analysis.py": _ENGINE,
-    "dataflow/genkill.py": _tests("dataflow", "genkill cost together brute_force update around"),
-    "dataflow/lattices.py": (*_LAWS, *_tests("dataflow", "goldens explain solve")),
+    "dataflow/genkill.py": _tests(
+        "dataflow", "genkill composed cost together brute_force update edits around"
+    ),
+    "dataflow/lattices.py": (*_LAWS, *_tests("dataflow", "goldens explain solve widening asking")),
     "dataflow/combinators.py": _LAWS,
     "dataflow/products.py": _LAWS,
     "dataflow/numeric.py": _LAWS,
