@@ -191,6 +191,19 @@ def _ctc_loss_backward(gradient: Tensor, log_probs: Tensor, *rest: object) -> Te
     return torch.empty_like(log_probs, memory_format=torch.contiguous_format)
 
 
+def _masked_select(tensor: Tensor, mask: Tensor) -> Tensor | None:
+    """Torch's takes the operand's elements for the most there can be, where it is stretched too."""
+    mode = getattr(tensor, "fake_mode", None)
+    if mode is None or mode.shape_env is None:
+        return None
+    known = all(type(size) is int for size in (*tensor.shape, *mask.shape))
+    if known and torch.broadcast_shapes(tensor.shape, mask.shape) == tensor.shape:  # type: ignore[no-untyped-call]  # torch's own
+        return None
+    picked = mode.shape_env.create_unbacked_symint()
+    mode.shape_env._constrain_range_for_size(picked.node.expr)
+    return tensor.new_empty(picked)
+
+
 def _upsample(tensor: Tensor, output_size: Sequence[int], *rest: object) -> Tensor | None:
     """Torch's ask whether there is anything, or take numbers only."""
     if not has_free_unbacked_symbols([*tensor.shape, *output_size]):
@@ -249,6 +262,7 @@ def _device_put(tensor: Tensor, device: Any, non_blocking: bool = False) -> Tens
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     torch.ops.aten.constant_pad_nd.default: _constant_pad_nd,
+    torch.ops.aten.masked_select.default: _masked_select,
     torch.ops.aten.nan_to_num.default: _nan_to_num,
     torch.ops.aten.nan_to_num_.default: _nan_to_num_,
     torch.ops.aten._ctc_loss.Tensor: _ctc_loss,
