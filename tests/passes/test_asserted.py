@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn, optim
 
 import passes
 from passes import Program
+from passes.program import Fresh, Origin
 from tests.conformance.judge import judge
 from tests.oracle.run import observe, placeholders_of
 
@@ -57,6 +58,7 @@ SIZED: dict[str, Callable[[Tensor, int], Tensor]] = {
     "attention": lambda x, n: F.scaled_dot_product_attention(x[:, :n], x[:, :n], x[:, :n]),
     "a masked triangle": lambda x, n: x.sum() * torch.ones(n, n).tril(),
     "scaled": lambda x, n: F.interpolate(x[None, :, :n], scale_factor=2.0, mode="bilinear"),
+    "an image of one channel": lambda x, n: x[:, None, :n] * x[:, None, :n],
     "as nearest": _resized("nearest"),
     "as nearest exactly": _resized("nearest-exact"),
     "bilinear": _resized("bilinear"),
@@ -94,12 +96,54 @@ def test_it_can_be_trained(name: str) -> None:
     assert not program.assumed
 
 
+def test_layouts_that_the_data_decides_are_unknown() -> None:
+    """A product of images of one channel has its channels last or not, as their strides say."""
+
+    def product(x: Tensor, n: int) -> Tensor:
+        image = (x[:, 1:n] + 1)[:, None].transpose(2, 3)
+        return (image * image).contiguous()
+
+    with torch.no_grad():
+        program = passes.load(torch.export.export(Sized(product), (X, COUNT)), X, COUNT)
+    (made,) = program.op("mul_1").results
+    assert program.op("mul_1").effects.origin is Origin.OBSERVED
+    assert made.type is not None
+    assert set(made.type.stride) == {None}
+
+
+def test_a_part_written_into_a_tensor_of_unknown_strides_has_its_bytes() -> None:
+    root = nn.Module()
+    root.rows = fx.symbolic_trace(_Function(lambda x: (x.clone(),)))
+    root.columns = fx.symbolic_trace(_Function(lambda x: (x.t().clone(),)))
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    positive = graph.call_function(ATEN.gt.Scalar, (graph.call_function(ATEN.sum, (x,)), 0))
+    branches = graph.get_attr("rows"), graph.get_attr("columns")
+    both = graph.call_function(torch.ops.higher_order.cond, (positive, *branches, (x,)))
+    either = graph.call_function(operator.getitem, (both, 0))
+    row = graph.call_function(ATEN.select.int, (either, 0, 1))
+    made = graph.call_function(ATEN.slice_scatter.default, (row, row, 0, 0, 4), name="made")
+    graph.output(made)
+    program = passes.load(fx.GraphModule(root, graph), torch.rand(4, 4))
+    assert not program.assumed
+    assert program.op("made").effects.results == (Fresh(64),)
+
+
 def test_a_kernel_that_cannot_have_such_a_size_is_declared() -> None:
     """Whether what is padded is only made smaller, and keeps its strides, the data decides."""
     with torch.no_grad():
         padded = Sized(lambda x, n: F.pad(x.transpose(1, 2), (n - 8, 0)))
         program = passes.load(torch.export.export(padded, (X, COUNT)), X, COUNT)
     assert [op.target for op in program.assumed] == ["aten.pad.default"]
+
+
+class _Function(nn.Module):
+    def __init__(self, function: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> object:
+        return self.function(x)
 
 
 # What a branch asserts of a number from outside it.
