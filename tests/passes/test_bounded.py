@@ -183,6 +183,14 @@ def test_a_mask_may_pick_more_elements_than_there_are() -> None:
     assert passes.memory(program).peak_bytes == run.peak_bytes == 2 * 48
 
 
+def test_what_is_stretched_by_a_mask_of_unknown_length_has_no_bound() -> None:
+    def picked(x: Tensor) -> Tensor:
+        return x[:1].masked_select(x.repeat_interleave(x[:, 0].long(), 0) > 0) + 1
+
+    memory = passes.memory(passes.load(exported(picked)))
+    assert "masked_select" in [storage.name for storage in memory.unsized]
+
+
 UNBOUNDED: dict[str, Callable[[Tensor], object]] = {
     "repeat_interleave": lambda x: x.repeat_interleave(x[:, 0].long(), 0),
     "bincount": lambda x: x.long().view(-1).bincount(),

@@ -38,7 +38,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from passes.errors import CaptureError
 from passes.frontends.fakes.alive import Alive
-from passes.frontends.fakes.composites import AS_ON_REAL
+from passes.frontends.fakes.composites import AS_ON_REAL, sizes_asked_alone
 from passes.frontends.fakes.large import truly_large
 from passes.frontends.fakes.layouts import laid_out
 from passes.frontends.fakes.outs import called
@@ -102,7 +102,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def run(self, function: Callable[[], None]) -> None:
         """Record one call."""
-        with self.world.mode, self, Substitute(self):
+        with self.world.mode, self, Substitute(self), sizes_asked_alone():
             function()
 
     # -- what the function works on ----------------------------------------------------

@@ -9,7 +9,7 @@ about which torch asks without a note, are no symbols but these numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -73,8 +73,7 @@ class SymbolicWorld(World):
         super().__init__(device)
         # With symbols, what torch keeps for the next like call costs more than a call.
         self.mode.cache_enabled = not how.symbols
-        env = self.mode.shape_env
-        assert env is not None
+        env = self.env
         self._how = how
         self._bounded: set[int] = set()
         names: dict[object, str] = {}
@@ -104,12 +103,11 @@ class SymbolicWorld(World):
 
     @contextmanager
     def calling(self, target: object) -> Iterator[None]:
-        env = self.mode.shape_env
-        assert env is not None
+        env = self.env
         before = len(env.replacements)
         in_python = target in self._how.python
         try:
-            with enable_python_dispatcher() if in_python else nullcontext():
+            with enable_python_dispatcher() if in_python else super().calling(target):
                 yield
         except Exception:  # many kinds: the kernel wants numbers, and the next walk avoids it
             self._how.python.add(target)
@@ -190,8 +188,7 @@ class SymbolicWorld(World):
         return self._size_of(size.node.expr)
 
     def _size_of(self, recorded: Expression) -> int | torch.SymInt:
-        env = self.mode.shape_env
-        assert env is not None
+        env = self.env
         here = sympy.sympify(recorded.xreplace(self._symbols))
         made: int | torch.SymInt
         made = env.create_symintnode(here, hint=int(recorded.xreplace(self._examples)))
@@ -199,8 +196,7 @@ class SymbolicWorld(World):
 
     def facts(self, program: Program, walk: Walk) -> Facts:
         """What a walk in this world has found."""
-        env = self.mode.shape_env
-        assert env is not None
+        env = self.env
         book = walk.book
         sizes: dict[int, Size] = {}
         largest = _largest(program.all_ops, book)
@@ -267,7 +263,7 @@ class _Beside(World):
     """A world with the symbols of another one, and its way to call operators."""
 
     def __init__(self, world: SymbolicWorld) -> None:
-        super().__init__(world.device, env=world.mode.shape_env)
+        super().__init__(world.device, env=world.env)
         self.mode.cache_enabled = world.mode.cache_enabled
         self.calling = world.calling  # type: ignore[method-assign]  # the same method
 

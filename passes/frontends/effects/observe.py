@@ -21,6 +21,7 @@ from attrs import define, field
 from torch._guards import active_fake_mode
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, disable_fake_tensor_cache
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes.frontends.effects.schema import (
@@ -118,10 +119,14 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         copied = about.name in CLONES_STORAGE
         forgotten = about.outputs or about.name in UNANNOTATED or nothing or copied
         before = [(t, t.shape) for name in about.outputs for t in tensors_in(kwargs.get(name))]
-        stretched = func is torch.ops.aten.expand.default and may_stretch(*args[:2])
+        undecided = func is torch.ops.aten.expand.default and may_stretch(*args[:2])
         with _uncached() if forgotten else nullcontext():
             result, unlaid = called(func, args, kwargs)
-            result = precise(func, args, laid_out(func, args, result))
+            try:
+                result = laid_out(func, args, result)
+            except GuardOnDataDependentSymNode:
+                undecided = True  # how the real kernel lays it out
+            result = precise(func, args, result)
         if about.name in RETURNS_IF_EMPTY and known_int(args[0].numel()) == 0:
             rest = result[1:] if isinstance(result, tuple) else ()
             result = (args[0], *map(torch.empty_like, [args[0]] * len(rest))) if rest else args[0]
@@ -136,7 +141,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # Some kernels give a resized `out=` the strides of their operands, and fakes do not.
         resized = [t for t, shape in before if t.shape != shape and t.dim() > 1]
         doubtful = resized and not all(t.is_contiguous() for t in tensors_in(args))
-        unlaid = resized if doubtful else [result] if stretched else unlaid
+        unlaid = resized if doubtful else tensors_in(result) if undecided else unlaid
         unclear = len(before) > 1 and _unclear(before, tensors_in([*args, *kwargs.values()]))
         self.calls.append(Call(func, args, kwargs, result, unlaid, unclear))
         if unlaid or not about.quiet:

@@ -46,7 +46,7 @@ def _scaled(size: int, scale: float) -> int:
 _EXACT = 2**16
 
 
-_UPSAMPLING = (
+UPSAMPLING = (
     "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d "
     "_upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d "
     "upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa "
@@ -58,7 +58,7 @@ ASKING: Mapping[OpOverload, Callable[..., object]] = {
     torch.ops.aten.unsafe_chunk.default: torch.ops.aten.unsafe_chunk.default.py_kernels[_COMPOSITE],
     **{
         packet.vec: _upsampling(packet.default)
-        for packet in (getattr(torch.ops.aten, name) for name in _UPSAMPLING)
+        for packet in (getattr(torch.ops.aten, name) for name in UPSAMPLING)
     },
 }
 """The operators, and their kernels in Python."""

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch._prims_common import infer_size, suggest_memory_format
+from torch._prims_common import infer_size, is_contiguous_or_false, suggest_memory_format
 from torch._subclasses.fake_impls import _compute_stride
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import guard_or_false, has_free_unbacked_symbols
 from torch.utils._pytree import tree_leaves
 
 from passes.frontends.effects.schema import signature
+from passes.frontends.fakes.composites import UPSAMPLING
 
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
@@ -141,6 +143,22 @@ _SUM, _MAX = 0, 2
 _SUMMED_AT_ONCE = (torch.float32, torch.float16, torch.bfloat16)
 
 
+def _constant_pad_nd(tensor: Tensor, pad: Sequence[int], value: float = 0) -> Tensor | None:
+    """Torch's kernel in C++ takes numbers only."""
+    if not has_free_unbacked_symbols([*tensor.shape, *pad]):
+        return None
+    shape = list(tensor.shape)
+    for place, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True), 1):
+        shape[-place] += before + after
+    # What is only made smaller is cloned, as it is laid out.
+    if all(guard_or_false(n <= 0) for n in pad):
+        return tensor.as_strided(shape, tensor.stride()).clone()
+    if not (any(guard_or_false(n > 0) for n in pad) or is_contiguous_or_false(tensor)):
+        return None
+    wanted = suggest_memory_format(tensor)
+    return torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=wanted)
+
+
 def _nan_to_num(tensor: Tensor, *limits: float | None, **named: float | None) -> Tensor | None:
     """Torch's asks which numbers are infinite, and cannot ask that of complex ones."""
     return torch.empty_like(tensor) if tensor.is_complex() else None
@@ -173,6 +191,28 @@ def _ctc_loss_backward(gradient: Tensor, log_probs: Tensor, *rest: object) -> Te
     return torch.empty_like(log_probs, memory_format=torch.contiguous_format)
 
 
+def _masked_select(tensor: Tensor, mask: Tensor) -> Tensor | None:
+    """Torch's takes the operand's elements for the most there can be, where it is stretched too."""
+    mode = getattr(tensor, "fake_mode", None)
+    if mode is None or mode.shape_env is None:
+        return None
+    known = all(type(size) is int for size in (*tensor.shape, *mask.shape))
+    if known and torch.broadcast_shapes(tensor.shape, mask.shape) == tensor.shape:  # type: ignore[no-untyped-call]  # torch's own
+        return None
+    picked = mode.shape_env.create_unbacked_symint()
+    mode.shape_env._constrain_range_for_size(picked.node.expr)
+    return tensor.new_empty(picked)
+
+
+def _upsample(tensor: Tensor, output_size: Sequence[int], *rest: object) -> Tensor | None:
+    """Torch's ask whether there is anything, or take numbers only."""
+    if not has_free_unbacked_symbols([*tensor.shape, *output_size]):
+        return None
+    wanted = suggest_memory_format(tensor)
+    shape = (*tensor.shape[:2], *output_size)
+    return torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=wanted)
+
+
 def _upsample_backward(in_format: bool) -> Callable[..., Tensor | None]:
     """Torch's kernels in C++ take numbers only."""
 
@@ -189,10 +229,13 @@ def _upsample_backward(in_format: bool) -> Callable[..., Tensor | None]:
     return kernel
 
 
-_KEEP_FORMATS = "upsample_linear1d upsample_bilinear2d upsample_trilinear3d".split()
+_KEEP_FORMATS = (
+    "upsample_nearest2d _upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d "
+    "upsample_trilinear3d _upsample_bilinear2d_aa"
+).split()
 _ARE_CONTIGUOUS = (
     "upsample_nearest1d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact3d "
-    "upsample_bicubic2d _upsample_bicubic2d_aa"
+    "upsample_bicubic2d _upsample_bicubic2d_aa _upsample_lanczos2d_aa"
 ).split()
 
 
@@ -227,6 +270,8 @@ def _scaled(operator: OpOverload) -> Callable[..., Tensor | None]:
 
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
+    torch.ops.aten.constant_pad_nd.default: _constant_pad_nd,
+    torch.ops.aten.masked_select.default: _masked_select,
     torch.ops.aten.nan_to_num.default: _nan_to_num,
     torch.ops.aten.nan_to_num_.default: _nan_to_num_,
     torch.ops.aten._ctc_loss.Tensor: _ctc_loss,
@@ -243,6 +288,7 @@ KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] 
         operator: _scaled(operator)
         for operator in (torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor)
     },
+    **{getattr(torch.ops.aten, name).default: _upsample for name in UPSAMPLING},
     torch.ops.aten._reshape_alias.default: _reshape_alias,
     # Views, of which torch's makes new tensors, or its cache does.
     torch.ops.prims.as_strided.default: torch.as_strided,

@@ -57,9 +57,10 @@ def _grown(tensor: torch.Tensor, nbytes: int | torch.SymInt | None) -> torch.Ten
     """A fake tensor on a storage of at least this many bytes; of as many, where only the run
     knows how many these are."""
     before, known = storage_bytes(tensor), known_int(nbytes)
-    if nbytes is None or (known is not None and before and nbytes <= before):
+    comparable = known is not None and known_int(before) is not None
+    if nbytes is None or (comparable and before and nbytes <= before):
         return tensor
-    if isinstance(nbytes, int):
+    if comparable and isinstance(nbytes, int):
         tensor.untyped_storage().resize_(nbytes)
         return tensor
     # No storage is resized to a symbol.

@@ -19,6 +19,7 @@ from torch._ops import OpOverload
 from torch._prims_common import suggest_memory_format
 
 from passes.frontends.effects.schema import signature
+from passes.frontends.fakes.undecided import is_undecided, same_layout
 
 # Any: arguments of an operator.
 Arguments = Sequence[Any]
@@ -48,12 +49,15 @@ def of_format(place: int) -> Layout:
 
 def iterated(args: Arguments, result: torch.Tensor) -> torch.Tensor:
     """In the order of dimensions if all arguments have one shape and are contiguous."""
+    plain = contiguous(args, result)
+    if same_layout(plain, result):
+        return result  # either way, so what the run decides is not asked
     for one in args:
         if not isinstance(one, torch.Tensor) or one.shape != result.shape:
             return result
         if not one.is_contiguous():
             return result
-    return contiguous(args, result)
+    return plain
 
 
 def elementwise(first: int = 0, second: int = 1) -> Layout:
@@ -69,10 +73,13 @@ def elementwise(first: int = 0, second: int = 1) -> Layout:
 
 def of_one_format(place: int) -> Layout:
     """In the memory format of the argument at a place, and contiguous if that is both."""
-    layout = of_format(place)
 
     def preferred(args: Arguments, result: torch.Tensor) -> torch.Tensor:
-        return (contiguous if args[place].is_contiguous() else layout)(args, result)
+        wanted = suggest_memory_format(args[place])
+        # Asked last, as what the run decides has no answer.
+        if wanted is not torch.contiguous_format and args[place].is_contiguous():
+            wanted = torch.contiguous_format
+        return torch.empty_like(result, memory_format=wanted)
 
     return preferred
 
@@ -241,7 +248,8 @@ def _as(layout: Layout, args: Arguments, result: Any) -> Any:
     on_cpu = result.device.type == "cpu" and result.layout is torch.strided
     if not on_cpu or not tensors:
         return result
-    if all(tensor.is_contiguous() and not _is_of_two(tensor.shape) for tensor in tensors):
+    decided = not any(map(is_undecided, tensors))
+    if decided and all(t.is_contiguous() and not _is_of_two(t.shape) for t in tensors):
         return result
     made = layout(args, result)
-    return result if made.stride() == result.stride() else made
+    return result if same_layout(made, result) else made

@@ -1,8 +1,8 @@
 """How large can sizes get that the data decides?
 
 A symbol that an operator makes for such a size has a limit: the number of elements that the
-operator goes through, or what torch knows of it at once.  What a program asserts later is
-not taken: inside a branch it says nothing about the other.
+operator goes through, or what torch knows of it.  What the program asserts of it is among that,
+as far as `asserted` learns it.
 """
 
 from __future__ import annotations
@@ -48,13 +48,9 @@ class Limits:
         """Take the limits of symbols that a node has made, which these calls are of."""
         if self.env is None or not self.env.unbacked_symint_counter:
             return
-        for symbol, found in self.env.var_to_range.items():
-            if symbol in self._known or symbol in self.names:
-                continue
-            limit = self._counted(symbol, calls)
-            if limit is None and found.upper.is_Integer and found.upper < ENDLESS:
-                limit = Size.of(int(found.upper))
-            self._known[symbol] = limit
+        for symbol in self.env.var_to_range:
+            if symbol not in self._known and symbol not in self.names:
+                self._known[symbol] = self._counted(symbol, calls)
 
     def most(self, size: int | torch.SymInt) -> Size | None:
         """What a size cannot exceed; None if nothing is known."""
@@ -64,7 +60,7 @@ class Limits:
         limits: dict[str, Size] = {}
         names = dict(self.names)
         for symbol in expression.free_symbols - self.names.keys():
-            limit = self._known.get(symbol)
+            limit = self._known.get(symbol) or self._ranging(symbol)
             if limit is None:
                 return None
             names[symbol] = str(symbol)
@@ -77,6 +73,13 @@ class Limits:
             return read.replaced(limits)
         _, high = bounds(read, box)
         return None if high is None else Size.of(high)
+
+    def _ranging(self, symbol: Expression) -> Size | None:
+        """The end of the range in which torch knows a symbol to be, if that has one."""
+        found = None if self.env is None else self.env.var_to_range.get(symbol)
+        if found is None or found.lower < 0 or not found.upper.is_Integer:
+            return None
+        return Size.of(int(found.upper)) if found.upper < ENDLESS else None
 
     def _counted(self, symbol: Expression, calls: Iterable[Call]) -> Size | None:
         """How many elements the operator goes through that has made a symbol."""

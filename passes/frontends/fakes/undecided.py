@@ -122,9 +122,7 @@ class Join:
 
     @property
     def _env(self) -> ShapeEnv:
-        env = self.world.mode.shape_env
-        assert env is not None
-        return env
+        return self.world.env
 
     def results(self, one: object, other: object) -> object:
         """Two results of the same structure, joined leaf by leaf; no storage is shared."""

@@ -14,16 +14,18 @@ import copy
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeCopyMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from passes.errors import CaptureError
+from passes.frontends.fakes.asserted import Asserted
+from passes.frontends.fakes.composites import ASKING, sizes_asked_alone
 from passes.frontends.fakes.kernels import FakeMode
 from passes.frontends.fakes.limits import Limits
 from passes.frontends.fakes.reach import PLAIN, module_tensors, tensors_inside
@@ -136,21 +138,6 @@ def tensors_in(result: object) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
 
-class Undeciding(ShapeEnv):
-    """Symbols about which nothing is learned from what a program asserts.
-
-    An assertion inside a branch holds in that branch only, and symbols know no branches.
-    """
-
-    # Any: the signature is torch's.
-    def guard_or_defer_runtime_assert(  # type: ignore[override]  # torch's has a cache
-        self, orig_expr: Any, msg: str, fx_node: Any = None
-    ) -> bool:
-        if self._maybe_evaluate_static(orig_expr) is None:
-            return True
-        return super().guard_or_defer_runtime_assert(orig_expr, msg, fx_node)
-
-
 class World:
     """One fake mode, and the way into it for state and inputs.
 
@@ -162,15 +149,16 @@ class World:
     def __init__(
         self,
         device: torch.device | None = None,
-        env: ShapeEnv | None = None,
+        env: Asserted | None = None,
     ) -> None:
+        self.env = env or Asserted()
         self.mode = FakeMode(
             allow_non_fake_inputs=False,
-            shape_env=env or Undeciding(),
+            shape_env=self.env,
             static_shapes=True,
         )
         self.device = device
-        self.limits = Limits(self.mode.shape_env)
+        self.limits = Limits(self.env)
         self.layouts: set[object] = set()  # symbols that are strides no size tells
         self._bases: dict[int, torch.Tensor] = {}
         self._alive: list[object] = []
@@ -275,7 +263,12 @@ class World:
 
     def calling(self, target: object) -> AbstractContextManager[object]:
         """What a node that calls something is executed in, besides the fake mode."""
-        return nullcontext()
+        may_ask = target in ASKING or not isinstance(target, OpOverload)
+        return sizes_asked_alone() if may_ask and self.is_symbolic else nullcontext()
+
+    def inside(self) -> AbstractContextManager[object]:
+        """What a sub-graph is walked in."""
+        return self.env.inside()
 
     def input(self, given: object, recorded: object) -> object:
         """What stands for an input that a capture has recorded."""
@@ -337,10 +330,7 @@ class World:
     @property
     def is_symbolic(self) -> bool:
         """Whether there is anything here that only a run decides."""
-        env = self.mode.shape_env
-        return env is not None and bool(
-            env.unbacked_symint_counter or env.unbacked_symfloat_counter
-        )
+        return bool(self.env.unbacked_symint_counter or self.env.unbacked_symfloat_counter)
 
     def most_bytes(self, tensor: torch.Tensor) -> int | None:
         """What the bytes of a tensor's storage cannot exceed, where the data decides them."""
@@ -353,12 +343,7 @@ class World:
 
     def unknown_size(self) -> torch.SymInt:
         """A size that only the run decides."""
-        env = self.mode.shape_env
-        assert env is not None
-        with env.ignore_fresh_unbacked_symbols():
-            size = env.create_unbacked_symint()
-        env._constrain_range_for_size(size.node.expr)
-        return size
+        return self.env.unknown_size()
 
     def laid_out(
         self,

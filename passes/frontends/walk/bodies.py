@@ -74,7 +74,8 @@ def enter(
             ValueCopy(source, target, CopyKind.ENTER)
             for source, target in zip(argument.values, values, strict=True)
         ]
-    ops, returned = walk.graph(body, inputs, (*path, name))
+    with walk.book.world.inside():
+        ops, returned = walk.graph(body, inputs, (*path, name))
     region = Region(
         name=name,
         inputs=tuple(value for op in ops if op.node in placeholders for value in op.results),
