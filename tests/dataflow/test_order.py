@@ -247,3 +247,9 @@ def test_setting_up_pauses_the_collector_and_leaves_it_as_it_was() -> None:
             assert not gc.isenabled()
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_components_are_of_what_the_roots_lead_to() -> None:
+    sequence, loops = strong_components([[1], [0, 2], [], [0]], [0])
+    assert sorted(sequence) == [0, 1, 2]
+    assert [sequence[n] for n in loops[0]] in ([0, 1], [1, 0])

@@ -162,6 +162,12 @@ def test_a_growing_loop_is_named_by_its_first_four_constraints(size: int, names:
         fixpoint(count, Chain(), limit=6)
 
 
+def test_what_reads_a_growing_loop_from_behind_is_not_named() -> None:
+    count = system([(0,), (0,)], [(0,), (1,)], lambda c, values: [values[0] + 1], [0, UNREACHED])
+    with pytest.raises(DidNotConverge, match=re.escape("its loop (c0) and still grows")):
+        fixpoint(count, Chain(), limit=6)
+
+
 def test_growth_up_to_the_limit_is_no_error() -> None:
     count = system([(0,)], [(0,)], lambda c, values: [min(values[0] + 1, 6)], [0])
     assert fixpoint(count, Chain(), limit=6) == ([6], 7)
@@ -170,22 +176,49 @@ def test_growth_up_to_the_limit_is_no_error() -> None:
 
 
 def test_a_rapid_system_goes_on_to_the_end_of_a_loop_before_it_goes_back() -> None:
-    """Constraint 2 leads back to 1 and past 3 to 4, which comes first."""
+    """Constraint 2 leads back to 1, and past 3, which has nothing new, to 4: that comes first."""
     seen: list[int] = []
 
     def evaluate(constraint: int, values: list[Fact]) -> Sequence[Fact]:
         seen.append(constraint)
-        count = {2: 3, 4: 1}.get(constraint, 1)
-        return [min(values[0] + 1, 9)] * count
+        more = min(values[0] + 1, 9)
+        return [more, 0, more] if constraint == 2 else [more]
 
     rapid = system(
-        [(n,) for n in range(5)], [(1,), (2,), (1, 3, 4), (), (0,)], evaluate,
+        [(n,) for n in range(5)], [(1,), (2,), (1, 3, 4), (4,), (0,)], evaluate,
         [0, *[UNREACHED] * 4], is_rapid=True,
     )  # fmt: skip
     state, visits = fixpoint(rapid, Chain())
-    assert state == [9] * 5
+    assert state == [9, 9, 9, 0, 9]
     assert all(one == 4 for one, after in pairwise(seen) if after < one), seen
+    assert seen.count(3) == 1
     assert visits == len(seen)
+
+
+def test_what_reads_one_thing_that_is_not_reached_is_not_asked_in_the_descent() -> None:
+    asked: list[list[Fact]] = []
+
+    def evaluate(constraint: int, values: list[Fact]) -> Sequence[Fact]:
+        asked.append(values)
+        return [(0, values[0][1] + 1)]
+
+    half = system([(0,), (0, 1)], [(0,), (0,)], evaluate, [(0, 0), UNREACHED])
+    fixpoint(half, Interval())
+    assert all(len(values) == 1 for values in asked)
+
+
+def test_an_error_in_the_descent_blames_the_constraint_that_was_asked() -> None:
+    calls: list[int] = []
+
+    def evaluate(constraint: int, values: list[Fact]) -> Sequence[Fact]:
+        calls.append(constraint)
+        if len(calls) == 3:
+            raise ValueError("too wide")
+        return [(0, values[0][1] + 1)]
+
+    with pytest.raises(ValueError, match="too wide") as caught:
+        fixpoint(system([(0,)], [(0,)], evaluate, [(0, 0)]), Interval())
+    assert caught.value.__notes__ == ["while analysing c0"]
 
 
 @pytest.mark.parametrize("grows", [0, 1])
