@@ -159,7 +159,6 @@ class Liveness:
 
     def classes(self, op: Op) -> frozenset[StorageClass]:
         """The storage classes alive while `op` runs."""
-        self.program.check(op)
         pointees = self.aliases.pointees
         storages = frozenset[Storage]().union(*map(pointees, self.around(op)))
         return frozenset(map(self.aliases.class_of, storages - {UNKNOWN}))

@@ -239,6 +239,19 @@ def test_an_op_of_another_program_is_refused(ask: str) -> None:
         getattr(passes.liveness(one), ask)(other.op("add"))
 
 
+def test_a_value_or_class_of_another_program_is_refused() -> None:
+    one, other = traced(lambda x: x + 1, X), traced(lambda x: x + 1, X)
+    found = passes.liveness(one)
+    with pytest.raises(KeyError, match="not a value of"):
+        found.span(value(other, "add"))
+    with pytest.raises(KeyError, match="not a value of"):
+        found.is_live_at_exit(value(other, "add"))
+    with pytest.raises(KeyError):
+        found.range(passes.aliases(other).classes[0])
+    with pytest.raises(TypeError, match="takes a Program, and was given a int"):
+        passes.Liveness.of(3)  # type: ignore[arg-type]  # on purpose
+
+
 def test_liveness_says_what_it_is_of() -> None:
     program = traced(_chain, X)
     assert repr(passes.liveness(program, "all")) == "<Liveness of _chain, live at exit: all>"
