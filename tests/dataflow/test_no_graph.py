@@ -8,6 +8,7 @@ import pytest
 from attrs import frozen
 
 from dataflow import (
+    Analysis,
     Flow,
     Forward,
     GraphError,
@@ -16,9 +17,11 @@ from dataflow import (
     SparseBackward,
     SparseForward,
     TextNode,
+    checked,
     parse,
     solve,
 )
+from dataflow.system import System
 
 Names = frozenset[str]
 LINE = parse("x = read\nwrite x")
@@ -49,6 +52,16 @@ class Users(SparseBackward[TextNode, Names]):
 
 
 @frozen
+class Own(Analysis[TextNode, Names]):
+    """None of the four kinds."""
+
+    lattice: Lattice[Names] = Powerset()
+
+    def pose(self, flow: Flow[TextNode]) -> System[Names]:
+        raise NotImplementedError
+
+
+@frozen
 class Broken:
     """A graph whose flow cannot be made."""
 
@@ -63,6 +76,9 @@ class Broken:
         (lambda: solve(3, LINE), "solve wants an analysis, and 3 is none"),  # type: ignore[call-overload]  # on purpose
         (lambda: solve(Words, LINE), r"not its class: write Words\(...\)"),  # type: ignore[call-overload]  # on purpose
         (lambda: solve(Words(), 3), "solve wants a graph, and 3 is none: it has no `flow`"),  # type: ignore[call-overload]  # on purpose
+        (lambda: solve(Words(Powerset), LINE), "the field `lattice` of Words"),  # type: ignore[arg-type]  # on purpose
+        (lambda: checked(3), "checked wants an analysis, and 3 is none"),  # type: ignore[type-var]  # on purpose
+        (lambda: checked(Own()), "checked wants a Forward, Backward, .* and Own is none of them"),
     ],
 )
 def test_what_is_no_analysis_or_no_graph_is_refused(ask: Callable[[], object], told: str) -> None:
