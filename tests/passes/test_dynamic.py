@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import sympy
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._sympy.functions import FloorDiv
 
 import passes
 from passes import Program
+from passes.frontends.dynamic.symbols import Reader
 
 X = torch.arange(16.0).view(4, 4)
 
@@ -152,3 +155,28 @@ def test_what_a_capture_recorded_for_other_sizes_is_not_taken() -> None:
         exported(lambda x: x.masked_select(x > 1) * 2 + x.sum()), torch.ones(64, 4)
     )
     assert {s.name: s.most for s in passes.memory(program).bounded}["mul"] == 64 * 4 * 4
+
+
+class Chunks(nn.Module):
+    def forward(self, x: Tensor) -> object:
+        return x.narrow(0, 0, x.shape[0] // x.shape[1]).chunk(3, 0)
+
+
+def test_a_guard_that_divides_by_a_size_of_0_does_not_hold() -> None:
+    """It was asked at other sizes: here the captured branch is not taken."""
+    sizes = ({0: Dim.AUTO, 1: Dim.AUTO},)
+    chunks = torch.export.export(Chunks(), (torch.ones(6, 3),), dynamic_shapes=sizes)
+    program = passes.load(chunks, torch.ones(2, 5))
+    assert "the exported module refuses these inputs" in program.notes[1]
+    assert passes.memory(program).peak_bytes == 0
+    symbolic = passes.symbolic_memory(passes.load(chunks))
+    assert symbolic.conditions
+    assert symbolic.cases.of({"x.shape[0]": (2, 2), "x.shape[1]": (5, 5)})
+
+
+def test_nor_does_one_that_was_asked_on_symbols() -> None:
+    rows, columns = sympy.symbols("s0 s1", integer=True, positive=True)
+    reader = Reader({rows: "rows", columns: "columns"}, {"rows": (2, None), "columns": (2, None)})
+    (condition,) = reader.conditions(sympy.Eq(FloorDiv(rows, FloorDiv(rows, columns)), 3))
+    assert condition.holds({"rows": 6, "columns": 3})
+    assert not condition.holds({"rows": 2, "columns": 5})
