@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import sympy
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._sympy.functions import FloorDiv
@@ -180,3 +180,40 @@ def test_nor_does_one_that_was_asked_on_symbols() -> None:
     (condition,) = reader.conditions(sympy.Eq(FloorDiv(rows, FloorDiv(rows, columns)), 3))
     assert condition.holds({"rows": 6, "columns": 3})
     assert not condition.holds({"rows": 2, "columns": 5})
+
+
+def test_a_batch_of_one_is_normalised_in_training_as_the_run_does() -> None:
+    """Torch's fakes of batch norm divide by the number of values less one."""
+    norm = torch.export.export(
+        nn.BatchNorm1d(4), (torch.ones(3, 4),), dynamic_shapes=({0: Dim("rows", min=1)},)
+    )
+    assert passes.symbolic_memory(passes.load(norm)).at(rows=1).nbytes == 4 * 4
+    program = passes.load(norm, torch.ones(1, 4))
+    written = passes.aliases(program).written_by(program.op("batch_norm"))
+    assert {found.id for found in written} == {"running_mean", "running_var"}
+
+
+SINGLE = (torch.ones(1, 4, 1), torch.ones(4), torch.ones(4), torch.ones(4), torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "training"),
+    [
+        ("native_batch_norm", (True,)),
+        ("_native_batch_norm_legit", (True,)),
+        ("_native_batch_norm_legit_functional", (True,)),
+        ("_batch_norm_with_update", ()),
+        ("_batch_norm_with_update_functional", ()),
+    ],
+)
+def test_single_values_have_the_results_of_the_run(name: str, training: tuple[bool, ...]) -> None:
+    operator = getattr(torch.ops.aten, name).default
+    graph = fx.Graph()
+    given = [graph.placeholder(f"x{number}") for number in range(len(SINGLE))]
+    called = graph.call_function(operator, (*given, *training, 0.1, 1e-5))
+    graph.output(called)
+    module = fx.GraphModule(nn.Module(), graph)
+    program = passes.load(module, *SINGLE)
+    real = module(*[x.clone() for x in SINGLE])
+    claims = [value.type for value in program.op(called.name).results]
+    assert [claim and claim.shape for claim in claims] == [x.shape for x in real]
