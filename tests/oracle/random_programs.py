@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
@@ -71,6 +71,7 @@ class Text:
     lines: tuple[str, ...]
     returned: tuple[str, ...]
     data: bool = False
+    ways: ClassVar[Sequence[Sequence[str]]] = INPUTS
 
     def __str__(self) -> str:
         body = [*self.lines, f"return {', '.join(self.returned)},"]
@@ -86,9 +87,9 @@ class Text:
     def header(self) -> str:
         return f"def forward(self, {', '.join(self.names)}):"
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The inputs, new ones at each call."""
-        known: dict[str, Any] = {"torch": torch}
+    def tensors(self, **sizes: int) -> tuple[Tensor, ...]:
+        """The inputs, new ones at each call; `sizes` are those that they have names for."""
+        known: dict[str, Any] = {"torch": torch, **sizes}
         exec("\n".join(self.inputs), known)
         return tuple(known[name] for name in self.names)
 
@@ -99,6 +100,9 @@ class Text:
         exec(code, {"torch": torch, "F": F}, found)
         kind: type[State] = type("Random", (State,), found)
         return kind()
+
+
+T = TypeVar("T", bound=Text)
 
 
 @contextmanager
@@ -220,7 +224,7 @@ def _strided(random: Random, elements: int) -> str:
 # -- shrinking --------------------------------------------------------------------------
 
 
-def shrunk(text: Text, fails: Callable[[Text], bool]) -> Text:
+def shrunk(text: T, fails: Callable[[T], bool]) -> T:
     """A text that fails as well, and of which no part can go."""
     while True:
         smaller = next((other for other in _smaller(text) if runs(other) and fails(other)), None)
@@ -229,7 +233,7 @@ def shrunk(text: Text, fails: Callable[[Text], bool]) -> Text:
         text = smaller
 
 
-def _smaller(text: Text) -> Iterator[Text]:
+def _smaller(text: T) -> Iterator[T]:
     for number, line in reversed(list(enumerate(text.lines))):
         rest = (*text.lines[:number], *text.lines[number + 1 :])
         name, _, code = line.partition(" = ")
@@ -243,7 +247,7 @@ def _smaller(text: Text) -> Iterator[Text]:
             kept = (*text.returned[:number], *text.returned[number + 1 :])
             yield evolve(text, returned=kept)
     for number, line in enumerate(text.inputs):
-        plain = INPUTS[number][0]
+        plain = text.ways[number][0]
         if line != plain:
             yield evolve(text, inputs=(*text.inputs[:number], plain, *text.inputs[number + 1 :]))
 

@@ -40,9 +40,10 @@ def _equal(one: Any, other: Any) -> bool:
         return bool(one == other)
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
+    whole = torch.contiguous_format
     return torch.equal(
         *(
-            x.resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8)
+            x.resolve_conj().resolve_neg().clone(memory_format=whole).flatten().view(torch.uint8)
             for x in (one, other)
         )
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import pytest
 import torch
@@ -35,28 +36,28 @@ def captured(text: Text) -> Iterator[tuple[str, Captured]]:
     with contextlib.suppress(Exception):  # a method of a buffer that is given a proxy, say
         graph = fx.symbolic_trace(text.module())
         yield "symbolic_trace", Captured(graph, inputs, graph, inputs)
-    made = None
+    recorded = None
     try:
-        made = _made(text)
+        recorded = made(text)
     except RuntimeError as error:  # it refuses to read a number that data decides
         if not (text.data or "out of a tracing tensor" in str(error)):
             raise
-    if made is not None:
-        yield "make_fx", Captured(made, inputs, made, inputs)
+    if recorded is not None:
+        yield "make_fx", Captured(recorded, inputs, recorded, inputs)
 
 
-def _made(text: Text) -> fx.GraphModule:
+def made(text: Text, mode: Literal["real", "symbolic"] = "real") -> fx.GraphModule:
     """By `make_fx`, with the state as it was: tracing runs the program, which writes."""
     used, state = text.module(), text.module()
-    made: fx.GraphModule = make_fx(used)(*text.tensors())
+    graph: fx.GraphModule = make_fx(used, tracing_mode=mode)(*text.tensors())
     before: dict[int, Tensor] = {
         id(t): state.get_parameter(name) for name, t in used.named_parameters()
     }
     before |= {id(t): state.get_buffer(name) for name, t in used.named_buffers()}
-    for name, held in [*made.named_parameters(), *made.named_buffers(), *vars(made).items()]:
+    for name, held in [*graph.named_parameters(), *graph.named_buffers(), *vars(graph).items()]:
         if id(held) in before:
-            setattr(made, name, before[id(held)])
-    return made
+            setattr(graph, name, before[id(held)])
+    return graph
 
 
 def wrong(text: Text) -> list[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import sympy
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._sympy.functions import FloorDiv
 
 import passes
 from passes import Program
+from passes.frontends.dynamic.symbols import Reader
 
 X = torch.arange(16.0).view(4, 4)
 
@@ -152,3 +155,65 @@ def test_what_a_capture_recorded_for_other_sizes_is_not_taken() -> None:
         exported(lambda x: x.masked_select(x > 1) * 2 + x.sum()), torch.ones(64, 4)
     )
     assert {s.name: s.most for s in passes.memory(program).bounded}["mul"] == 64 * 4 * 4
+
+
+class Chunks(nn.Module):
+    def forward(self, x: Tensor) -> object:
+        return x.narrow(0, 0, x.shape[0] // x.shape[1]).chunk(3, 0)
+
+
+def test_a_guard_that_divides_by_a_size_of_0_does_not_hold() -> None:
+    """It was asked at other sizes: here the captured branch is not taken."""
+    sizes = ({0: Dim.AUTO, 1: Dim.AUTO},)
+    chunks = torch.export.export(Chunks(), (torch.ones(6, 3),), dynamic_shapes=sizes)
+    program = passes.load(chunks, torch.ones(2, 5))
+    assert "the exported module refuses these inputs" in program.notes[1]
+    assert passes.memory(program).peak_bytes == 0
+    symbolic = passes.symbolic_memory(passes.load(chunks))
+    assert symbolic.conditions
+    assert symbolic.cases.of({"x.shape[0]": (2, 2), "x.shape[1]": (5, 5)})
+
+
+def test_nor_does_one_that_was_asked_on_symbols() -> None:
+    rows, columns = sympy.symbols("s0 s1", integer=True, positive=True)
+    reader = Reader({rows: "rows", columns: "columns"}, {"rows": (2, None), "columns": (2, None)})
+    (condition,) = reader.conditions(sympy.Eq(FloorDiv(rows, FloorDiv(rows, columns)), 3))
+    assert condition.holds({"rows": 6, "columns": 3})
+    assert not condition.holds({"rows": 2, "columns": 5})
+
+
+def test_a_batch_of_one_is_normalised_in_training_as_the_run_does() -> None:
+    """Torch's fakes of batch norm divide by the number of values less one."""
+    norm = torch.export.export(
+        nn.BatchNorm1d(4), (torch.ones(3, 4),), dynamic_shapes=({0: Dim("rows", min=1)},)
+    )
+    assert passes.symbolic_memory(passes.load(norm)).at(rows=1).nbytes == 4 * 4
+    program = passes.load(norm, torch.ones(1, 4))
+    written = passes.aliases(program).written_by(program.op("batch_norm"))
+    assert {found.id for found in written} == {"running_mean", "running_var"}
+
+
+SINGLE = (torch.ones(1, 4, 1), torch.ones(4), torch.ones(4), torch.ones(4), torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "training"),
+    [
+        ("native_batch_norm", (True,)),
+        ("_native_batch_norm_legit", (True,)),
+        ("_native_batch_norm_legit_functional", (True,)),
+        ("_batch_norm_with_update", ()),
+        ("_batch_norm_with_update_functional", ()),
+    ],
+)
+def test_single_values_have_the_results_of_the_run(name: str, training: tuple[bool, ...]) -> None:
+    operator = getattr(torch.ops.aten, name).default
+    graph = fx.Graph()
+    given = [graph.placeholder(f"x{number}") for number in range(len(SINGLE))]
+    called = graph.call_function(operator, (*given, *training, 0.1, 1e-5))
+    graph.output(called)
+    module = fx.GraphModule(nn.Module(), graph)
+    program = passes.load(module, *SINGLE)
+    real = module(*[x.clone() for x in SINGLE])
+    claims = [value.type for value in program.op(called.name).results]
+    assert [claim and claim.shape for claim in claims] == [x.shape for x in real]

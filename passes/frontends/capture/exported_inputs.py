@@ -22,6 +22,7 @@ from passes.frontends.dynamic.dimensions import (
     Sized,
     at,
     fixed_int,
+    holds,
     names_of,
     range_of,
     sizes_of,
@@ -156,7 +157,7 @@ def _guards_unmet(sizes: Sequence[Sized]) -> Iterator[str]:
     for env in _envs(sizes):
         for guard in env.guards:
             asked = env.replace(guard.expr)
-            if asked.free_symbols <= values.keys() and not at(asked, values):
+            if asked.free_symbols <= values.keys() and not holds(asked, values):
                 yield told(asked, names)
 
 

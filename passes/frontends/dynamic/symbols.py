@@ -95,7 +95,10 @@ class Reader:
     def _holds(self, guard: Expression) -> Callable[[Mapping[str, int]], bool]:
         def holds(sizes: Mapping[str, int]) -> bool:
             values = {symbol: sympy.Integer(sizes[self.names[symbol]]) for symbol in used}
-            return bool(guard.xreplace(values))
+            try:
+                return bool(guard.xreplace(values))
+            except ZeroDivisionError:  # it was asked where no size is 0 that it divides by
+                return False
 
         used = guard.free_symbols
         return holds

@@ -268,6 +268,34 @@ def _scaled(operator: OpOverload) -> Callable[..., Tensor | None]:
     return kernel
 
 
+def _batch_norm(more: Callable[..., Sequence[Tensor]]) -> Callable[..., tuple[Tensor, ...] | None]:
+    """Torch's divides by the number of values of each channel less one, and so refuses single
+    values, of which real ones give no finite variance.  What is added up in running statistics
+    decides no result; `more` are those beyond the three of all."""
+
+    def kernel(
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        *rest: Any,
+    ) -> tuple[Tensor, ...] | None:
+        *training, momentum, eps = rest
+        single = all(type(n) is int and n == 1 for n in (input.shape[0], *input.shape[2:]))
+        if not (single and mean is not None and all(training)):
+            return None
+        norm = torch.ops.aten._native_batch_norm_legit.no_stats
+        made: tuple[Tensor, ...] = norm(input, weight, bias, True, momentum, eps)
+        return (*made, *more(input, mean, variance))
+
+    return kernel
+
+
+def _reserved(input: Tensor) -> Tensor:
+    return input.new_empty(0, dtype=torch.uint8)
+
+
 KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] = {
     torch.ops.aten._grouped_mm.default: _grouped_mm,
     torch.ops.aten.constant_pad_nd.default: _constant_pad_nd,
@@ -289,6 +317,17 @@ KERNELS: Mapping[OpOverload, Callable[..., Tensor | tuple[Tensor, ...] | None]] 
         for operator in (torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor)
     },
     **{getattr(torch.ops.aten, name).default: _upsample for name in UPSAMPLING},
+    torch.ops.aten.native_batch_norm.default: _batch_norm(lambda *_: ()),
+    torch.ops.aten._native_batch_norm_legit.default: _batch_norm(lambda *_: ()),
+    torch.ops.aten._native_batch_norm_legit_functional.default: _batch_norm(
+        lambda input, mean, variance: (torch.empty_like(mean), torch.empty_like(variance))
+    ),
+    torch.ops.aten._batch_norm_with_update.default: _batch_norm(
+        lambda input, *_: (_reserved(input),)
+    ),
+    torch.ops.aten._batch_norm_with_update_functional.default: _batch_norm(
+        lambda input, *state: (_reserved(input), *map(torch.empty_like, state))
+    ),
     torch.ops.aten._reshape_alias.default: _reshape_alias,
     # Views, of which torch's makes new tensors, or its cache does.
     torch.ops.prims.as_strided.default: torch.as_strided,
