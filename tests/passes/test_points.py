@@ -267,3 +267,34 @@ def test_inputs_that_share_are_named_after_the_first() -> None:
     assert classes(program)["a"] == {"a", "c"}
     assert [c.nbytes for c in aliases.classes][:2] == [32, 16]
     assert [c.id for c in aliases.classes] == ["a", "b", "add", "add_1"]
+
+
+def test_what_shares_with_all_its_operands_is_what_they_all_may_be() -> None:
+    program = traced(lambda x: torch.split(x, 2)[0], X)
+    part = program.op("getitem")
+    assert part.effects.results == (AliasOf((0, 1)),)
+    analysis = PointsTo(passes.aliases(program).allocations)
+    assert analysis.transfer(part, [_set(1, 2), 2]) == [2]
+    assert analysis.transfer(part, [2, _set(1, 2)]) == [2]
+
+
+def test_storages_and_classes_of_another_program_are_refused() -> None:
+    one, other = traced(lambda x: x + 1, X), traced(lambda x: x * 2, X)
+    aliases, (foreign, *_) = passes.aliases(one), passes.aliases(other).classes
+    for ask, message in (
+        (lambda: aliases.class_of(foreign.storage), "is not a storage of"),
+        (lambda: aliases.check_class(foreign), "is not a storage of"),
+        (lambda: aliases.why(other.values[0]), f"not a value of {one.name}"),
+    ):
+        with pytest.raises(KeyError, match=message):
+            ask()
+    for wrong, message in (
+        (foreign.storage, r"take one of aliases.class_of\(storage\)"),
+        (3, "take one of aliases.classes"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            aliases.check_class(wrong)
+    with pytest.raises(TypeError, match=r"3 is not a Storage, such as"):
+        aliases.class_of(3)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(TypeError, match="takes a Program, and was given a int"):
+        passes.Aliases.of(3)  # type: ignore[arg-type]  # on purpose
