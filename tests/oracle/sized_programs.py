@@ -180,9 +180,9 @@ LINES = """
     self.flat({x}.t())
     self.same({x}).add_(1)
 """
-OUT = re.compile("vmap|scaled_dot_product")
-"""Lines that are left out: batches of `vmap` are no storages that an arena could have, and
-torch's attention of nothing ends the process."""
+OUT = re.compile(r"vmap|torch\.func|scaled_dot_product")
+"""Lines that are left out: what functorch wraps is no storage that an arena could have, and stays
+wrapped where torch cannot trace it; torch's attention of nothing ends the process."""
 
 LINES_BY_KIND: Mapping[str, Sequence[str]] = {
     **{kind: [one for one in lines if not OUT.search(one)] for kind, lines in KINDS.items()},

@@ -56,7 +56,9 @@ SIZES: Sequence[Sizes] = (
     (12, 12),
 )
 OUT_OF_RANGE = re.compile("the program was captured for|outside of its range|of such a size")
-REFUSED = re.compile("Load the program|load the program|fails on fake tensors|only the run knows")
+REFUSED = re.compile(
+    "Load the program|load the program|fails on fake tensors|only the run knows|not known before"
+)
 """What the symbolic passes say where they do not answer."""
 
 CAPTURES = ("torch.export", "make_fx", "recorded")
