@@ -26,7 +26,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 import passes
-from passes import CaptureError, PlanError, Program, ProgramError
+from passes import BudgetError, CaptureError, PlanError, Program, ProgramError
 from passes.advice.any_size import at_any_size
 from passes.frontends.walk import observing
 from passes.liveness import Liveness
@@ -141,7 +141,7 @@ def _traced(text: SizedText) -> GraphModule | None:
 def _is_taken(capture: Callable[[Sizes], Captured]) -> bool:
     try:
         capture(SIZES[0])
-    except CaptureError:  # its inputs share storage, for example
+    except (CaptureError, BudgetError):  # its inputs share storage, or it has no bound
         return False
     return True
 
