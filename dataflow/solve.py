@@ -340,7 +340,7 @@ class Sweep(Generic[V]):
             for writer, position in self.system.writers[unknown]:
                 facts = self.ask(writer, [self.state[read] for read in reads[writer]])
                 self.told.clear()  # what is told aside stays as it is
-                said = facts[position] if facts else UNREACHED
+                said = UNREACHED if facts is None else facts[position]
                 if said is not UNREACHED:
                     new = said if new is UNREACHED else self.lattice.join(new, said)
             old = self.state[unknown]
@@ -356,6 +356,9 @@ class Sweep(Generic[V]):
         self.visits += 1
         self.failed = constraint
         facts = self.system.evaluate(self.system.subjects[constraint], values)  # type: ignore[arg-type]  # reached
+        needed = len(self.system.writes[constraint])
+        if facts is None or len(facts) != needed:  # type: ignore[redundant-expr]  # as in `settle`
+            raise TransferError(wrong_number(facts, needed))
         self.failed = None
         return facts
 

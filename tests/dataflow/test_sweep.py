@@ -162,6 +162,19 @@ def test_a_growing_loop_is_named_by_its_first_four_constraints(size: int, names:
         fixpoint(count, Chain(), limit=6)
 
 
+@pytest.mark.parametrize("wrong", [None, []])
+def test_a_wrong_number_of_facts_in_the_descent_is_told(wrong: Any) -> None:
+    calls: list[int] = []
+
+    def evaluate(constraint: int, values: list[Fact]) -> Sequence[Fact]:
+        calls.append(constraint)
+        return wrong if len(calls) == 3 else [(0, values[0][1] + 1)]
+
+    with pytest.raises(TransferError, match="where 1 are needed") as caught:
+        fixpoint(system([(0,)], [(0,)], evaluate, [(0, 0)]), Interval())
+    assert caught.value.__notes__ == ["while analysing c0"]
+
+
 def test_what_reads_a_growing_loop_from_behind_is_not_named() -> None:
     count = system([(0,), (0,)], [(0,), (1,)], lambda c, values: [values[0] + 1], [0, UNREACHED])
     with pytest.raises(DidNotConverge, match=re.escape("its loop (c0) and still grows")):
