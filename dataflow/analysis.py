@@ -75,12 +75,12 @@ class Dense(Analysis[N, V]):
 
     def over_blocks(
         self, flow: Flow[N], step: int, ways: Sequence[int]
-    ) -> Callable[[int, list[V]], list[V]]:
+    ) -> Callable[[int, list[V]], Sequence[V]]:
         """The transfer of a whole block, by its number: from the one fact it reads, the same
         to each of its `ways` on.  `step` is -1 against execution."""
         transfer, nodes, blocks = self.transfer, flow.nodes, flow.blocks
 
-        def run(block: int, values: list[V]) -> list[V]:
+        def run(block: int, values: list[V]) -> Sequence[V]:
             value = values[0]
             node = -1
             try:
@@ -93,7 +93,7 @@ class Dense(Analysis[N, V]):
             except Exception as error:
                 add_node(error, flow, node)
                 raise
-            return [value] * ways[block]
+            return (value,) * ways[block]
 
         return run
 
@@ -127,11 +127,12 @@ class Dense(Analysis[N, V]):
             shown = inside if len(inside) <= 3 else [inside[0], "...", inside[-1]]
             return "[" + "; ".join(shown) + "]"
 
+        numbers = list(range(len(blocks)))  # a range is slower to look up in, at each visit
         return System(
             initial,
-            list(zip(range(len(blocks)))),
+            list(zip(numbers)),
             onward,
-            range(len(blocks)),
+            numbers,
             evaluate_edges if crossings else evaluate,
             name,
             name,

@@ -43,7 +43,7 @@ class GenKill(Dense[N, V]):
 
     def over_blocks(
         self, flow: Flow[N], step: int, ways: Sequence[int]
-    ) -> Callable[[int, list[V]], list[V]]:
+    ) -> Callable[[int, list[V]], Sequence[V]]:
         if not self.is_composed():
             return super().over_blocks(flow, step, ways)
         nodes, blocks, effect = flow.nodes, flow.blocks, self.effect
@@ -69,13 +69,13 @@ class GenKill(Dense[N, V]):
                     raise
             known[block], generated[block], killed[block] = line, gen, kill
 
-        def run(block: int, values: list[V]) -> list[V]:
+        def run(block: int, values: list[V]) -> Sequence[V]:
             if known[block] is not blocks[block]:  # an edited block is another list
                 compose(block)
             gen, kill = generated[block], killed[block]
             value = values[0]
             if gen is not None:
                 value = replace(value, kill, gen)  # type: ignore[arg-type]  # as gen
-            return [value] * ways[block]
+            return (value,) * ways[block]
 
         return run
