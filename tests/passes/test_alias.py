@@ -527,30 +527,52 @@ def test_what_an_unknown_op_was_handed_in_an_earlier_iteration_may_be_written() 
             onward = inner.call_function(aten.add.Scalar, (i, 1))
             inner.output((onward, inner.call_function(aten.clone.default, (v,))))
         setattr(root, name, fx.GraphModule({}, inner))
-    x, y, z, other = (graph.placeholder(letter) for letter in ("x", "y", "z", "other"))
+    names = ("x", "y", "z", "other", "first")
+    x, y, z, other, first = (graph.placeholder(name) for name in names)
+    graph.call_function(_mystery, (first,))
     parts = (graph.get_attr("cond"), graph.get_attr("body"))
     graph.call_function(torch.ops.higher_order.while_loop, (*parts, (x, y), (z,)))
     graph.call_function(_mystery, (other,))
     graph.output(())
-    inputs = torch.tensor(0), X, X.clone(), X.clone()
+    inputs = torch.tensor(0), *(X.clone() for _ in "yzof")
     program = passes.load(fx.GraphModule(root, graph), *inputs)
     aliases = passes.aliases(program)
     inside = [op for op in program.all_ops if op.name.startswith("while_loop/body/_mystery")]
     carried = "while_loop/body/clone_default (earlier)"
-    assert [ids(aliases.written_by(op)) for op in inside] == [{"y", "z", carried}] * 2
+    assert [ids(aliases.written_by(op)) for op in inside] == [{"first", "y", "z", carried}] * 2
+    before = next(op for op in program.ops if op.name == "_mystery")
+    assert ids(aliases.written_by(before)) == {"first"}
     assert "other" not in ids(aliases.written_by(program.op("while_loop")))
 
 
-def test_an_unknown_op_knows_nothing_of_what_ops_with_a_schema_were_handed() -> None:
+@pytest.mark.parametrize(
+    ("target", "origin"),
+    [
+        (torch.ops.aten.neg.default, Origin.SCHEMA),
+        (torch.ops.aten.flatten.using_ints, Origin.DECLARED),  # its operand or a copy
+    ],
+)
+def test_an_unknown_op_knows_nothing_of_what_ops_with_a_schema_were_handed(
+    target: Callable[..., object], origin: Origin
+) -> None:
     graph = fx.Graph()
     x, y = graph.placeholder("x"), graph.placeholder("y")
-    graph.call_function(torch.ops.aten.neg.default, (x,))
+    graph.call_function(target, (x,))
     graph.output(graph.call_function(_mystery, (y,)))
     module = fx.GraphModule(nn.Module(), graph)
     program = passes.load(module, X, X.clone(), effects="declared")
-    origins = [op.effects.origin for op in program.ops[2:4]]
-    assert origins == [Origin.SCHEMA, Origin.ANYTHING]
+    assert [op.effects.origin for op in program.ops[2:4]] == [origin, Origin.ANYTHING]
     assert ids(passes.aliases(program).written_by(program.ops[3])) == {"y"}
+
+
+def test_what_earlier_iterations_made_is_not_overwritten_as_a_whole() -> None:
+    """`fill_` gets to one of them."""
+    program = traced(lambda x: x.fill_(1.0), X)
+    (fill,) = (op for op in program.ops if op.effects.overwrites)
+    x, filled = program.values
+    for fact, overwritten in ((x.index, {"x"}), (earlier(filled.index), set())):
+        aliases = Aliases(program, Allocations(program), [fact, fact])
+        assert {storage.name for storage in aliases.overwritten_by(fill)} == overwritten
 
 
 def test_nothing_must_be_what_stands_for_many_allocations() -> None:
