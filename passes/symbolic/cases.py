@@ -213,11 +213,18 @@ class Cases:
     def _widened(self, case: Case) -> Case:
         """A case without the conditions that make no difference: where one does not hold,
         another case has the same answer."""
+        others: dict[tuple[tuple[str, int], ...], Case | None] = {}  # where many do not hold
         for condition in case.facts.conditions:
             sizes = self._against(condition, case.facts.box)
-            if sizes is not None and condition in case.facts.conditions:
-                with suppress(CaptureError):  # too small for the model, maybe: so it makes one
-                    case = case.joined(self._made(sizes), condition) or case
+            if sizes is None or condition not in case.facts.conditions:
+                continue
+            at = tuple(sizes.items())
+            if at not in others:
+                others[at] = None
+                with suppress(CaptureError):  # too small for the model, maybe: it stays
+                    others[at] = self._made(sizes)
+            other = others[at]
+            case = (other and case.joined(other, condition)) or case
         return case
 
     def _against(self, condition: Condition, box: Box) -> Mapping[str, int] | None:

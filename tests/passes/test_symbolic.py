@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 from torch import Tensor, nn
 from torch._higher_order_ops import scan
 from torch._higher_order_ops.map import map as map_each
@@ -18,6 +19,8 @@ from torch.export import Dim, ExportedProgram
 import passes
 from passes import CaptureError, PlanError, ProgramError, Role
 from passes.frontends.fakes.composites import sizes_asked_alone
+from passes.symbolic.cases import Cases
+from passes.symbolic.dynamic import Facts
 from passes.symbolic.memory import SymbolicMemory
 
 BATCH = Dim("batch")
@@ -279,6 +282,29 @@ class TestCases:
         assert found.conditions == ()
         assert len(found.cases.found) == 1
         assert found.at(batch=40).nbytes == 40 * 2 * 4 * 36 * 4
+
+    def test_sizes_at_which_many_conditions_do_not_hold_are_walked_once(self) -> None:
+        """Each of the parts has conditions, and most do not hold for two rows."""
+        model = Calls(lambda x: x.reshape(-1).unbind(0)[3] + 1)
+        both = ({0: Dim.AUTO, 1: Dim.AUTO},)
+        captured = torch.export.export(model, (torch.rand(3, 4),), dynamic_shapes=both)
+        program = passes.load(captured)
+        dynamic = program.dynamic
+        assert dynamic is not None
+        walked: list[tuple[int, ...]] = []
+
+        def find(sizes: Sizes, loaded: passes.Program) -> Facts:
+            walked.append(tuple(sizes.values()))
+            return dynamic.find(sizes, loaded)
+
+        rows, columns = (symbol.name for symbol in dynamic.symbols)
+        case = Cases(evolve(dynamic, find=find), program).of({rows: (3, 3), columns: (4, 4)})
+        assert case is not None
+        two = {rows: 2, columns: 2}
+        assert len([c for c in case.facts.conditions if not c.holds(two)]) > 5
+        assert (3, 4) in walked
+        assert (2, 2) in walked
+        assert len(walked) == len(set(walked))
 
 
 FUNCTIONS = {
