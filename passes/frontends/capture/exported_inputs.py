@@ -22,7 +22,6 @@ from passes.frontends.dynamic.dimensions import (
     Sized,
     at,
     fixed_int,
-    holds,
     names_of,
     range_of,
     sizes_of,
@@ -30,6 +29,7 @@ from passes.frontends.dynamic.dimensions import (
     user_inputs,
     values_of,
 )
+from passes.frontends.dynamic.symbols import holds
 from passes.frontends.fakes.reach import tensors_inside
 from passes.frontends.fakes.unsupported import check_tensors
 from passes.frontends.fakes.world import known_int

@@ -153,15 +153,6 @@ def at(expression: Expression, values: Mapping[Expression, int]) -> Expression:
     return sympy.sympify(expression.xreplace(_exact(values)))
 
 
-def holds(condition: Expression, values: Mapping[Expression, int]) -> bool:
-    """Whether a condition is true at these values of symbols; one that divides by a size that is
-    0 there is not."""
-    try:
-        return bool(at(condition, values))
-    except ZeroDivisionError:
-        return False
-
-
 def _exact(values: Mapping[Expression, int]) -> dict[Expression, Expression]:
     return {symbol: sympy.Integer(value) for symbol, value in values.items()}
 

@@ -93,20 +93,23 @@ class Reader:
         yield Condition(text, self._holds(guard), relation[0] if relation else "", size)
 
     def _holds(self, guard: Expression) -> Callable[[Mapping[str, int]], bool]:
-        def holds(sizes: Mapping[str, int]) -> bool:
-            values = {symbol: sympy.Integer(sizes[self.names[symbol]]) for symbol in used}
-            try:
-                return bool(guard.xreplace(values))
-            except ZeroDivisionError:  # it was asked where no size is 0 that it divides by
-                return False
-
         used = guard.free_symbols
-        return holds
+        return lambda sizes: holds(guard, {symbol: sizes[self.names[symbol]] for symbol in used})
 
     def text(self, expression: Expression) -> str:
         """An expression with the names of its symbols."""
         named = {symbol: sympy.Symbol(self.names[symbol]) for symbol in expression.free_symbols}
         return str(expression.xreplace(named))
+
+
+def holds(condition: Expression, values: Mapping[Expression, int]) -> bool:
+    """Whether a condition is true at these values of symbols; one that divides by a size that is
+    0 there is not."""
+    exact = {symbol: sympy.Integer(value) for symbol, value in values.items()}
+    try:
+        return bool(condition.xreplace(exact))
+    except ZeroDivisionError:
+        return False
 
 
 _OPERATORS: tuple[tuple[tuple[type, ...], str], ...] = (
