@@ -1,6 +1,6 @@
 """What generality costs: liveness as a loop for nothing else.
 
-It takes the same blocks and edges as the engine, and checks nothing: not the graph, not that
+It takes the same graph as the engine, and checks nothing: not the graph, not that
 every block is reached, not that it ends.  No peer, but what Python itself takes.
 """
 
@@ -27,14 +27,10 @@ def live(flow: Flow[Instruction[int]]) -> list[int]:
         gen = kill = 0
         for number in reversed(line):
             node = nodes[number]
-            gen = gen & ~node.killed | node.generated
+            gen = (gen | node.killed) ^ node.killed | node.generated
             kill |= node.killed
         generated[block], killed[block] = gen, kill
-    onward: list[list[int]] = [[] for _ in range(count)]
-    before: list[list[int]] = [[] for _ in range(count)]
-    for source, target in flow.edges:
-        onward[source].append(target)
-        before[target].append(source)
+    onward, before = flow.successors, flow.predecessors
     order = _postorder(onward, flow.entries[0])
     rank = [0] * count
     for at, block in enumerate(order):
@@ -48,7 +44,8 @@ def live(flow: Flow[Instruction[int]]) -> list[int]:
         after = 0
         for target in onward[block]:
             after |= found[target]
-        now = after & ~killed[block] | generated[block]
+        kill = killed[block]
+        now = (after | kill) ^ kill | generated[block]
         if now != found[block]:
             found[block] = now
             for source in before[block]:

@@ -136,7 +136,9 @@ def graph_of(program: Program, only: Callable[[int], V], nothing: V) -> Graph[V]
         nodes.append(Instruction(nothing if block.read is None else only(block.read), nothing))
         lines.append(range(start, len(nodes)))
         edges += [(number, following) for following in block.onward]
-    return Graph(Flow(nodes, lines, edges, [0], [len(lines) - 1], checked=True))
+    flow = Flow(nodes, lines, edges, [0], [len(lines) - 1], checked=True)
+    _ = flow.predecessors, flow.successors  # a graph has them, and so have those of the peers
+    return Graph(flow)
 
 
 def bits_of(program: Program) -> Graph[int]:

@@ -26,7 +26,6 @@ from typing import Any, Generic, TypeVar
 from dataflow.around import add_node
 from dataflow.graph import Copy, Flow
 from dataflow.lattice import Lattice, a_lattice
-from dataflow.order import endless
 from dataflow.system import UNREACHED as UNREACHED
 from dataflow.system import NotYet
 from dataflow.system import System as System
@@ -174,10 +173,7 @@ class Forward(Dense[N, V]):
     __slots__ = ()
 
     def pose(self, flow: Flow[N]) -> System[V]:
-        onward: list[list[int]] = [[] for _ in flow.blocks]
-        for source, target in flow.edges:
-            onward[source].append(target)
-        return self._pose(flow, onward, flow.entries, 1)
+        return self._pose(flow, flow.successors, flow.entries, 1)
 
 
 class Backward(Dense[N, V]):
@@ -189,10 +185,7 @@ class Backward(Dense[N, V]):
     __slots__ = ()
 
     def pose(self, flow: Flow[N]) -> System[V]:
-        before: list[list[int]] = [[] for _ in flow.blocks]
-        for source, target in flow.edges:
-            before[target].append(source)
-        return self._pose(flow, before, [*flow.exits, *endless(flow, before)], -1)
+        return self._pose(flow, flow.predecessors, [*flow.exits, *flow.endless], -1)
 
 
 class _Sparse(Analysis[N, V]):

@@ -7,7 +7,7 @@ those in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def strong_components(
@@ -24,17 +24,19 @@ def strong_components(
     open_: list[int] = []  # finished ones whose component is not, in postorder
     closed: list[int] = []
     loops: list[tuple[int, int]] = []
-    pending = [iter(roots)]  # what to look at next, under what is on the path
     path: list[int] = []
+    rest = iter(roots)  # what is still to be looked at from the end of the path
+    pending: list[Iterator[int]] = []  # and from before
     first: list[int] = []  # how many were open when it was entered
     tops = [0]
     while True:
-        for following in pending[-1]:
+        for following in rest:
             at = entered[following]
             if not at:
                 number += 1
                 entered[following] = number
-                pending.append(iter(onward[following]))
+                pending.append(rest)
+                rest = iter(onward[following])
                 path.append(following)
                 first.append(len(open_))
                 tops.append(number)
@@ -42,9 +44,9 @@ def strong_components(
             while tops[-1] > at:
                 tops.pop()
         else:
-            pending.pop()
             if not path:
                 break
+            rest = pending.pop()
             constraint, start = path.pop(), first.pop()
             open_.append(constraint)
             if tops[-1] < entered[constraint]:

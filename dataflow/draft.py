@@ -37,11 +37,7 @@ class Links:
             self.definers[copy.target].append(step)
         for node, (read, defined) in enumerate(zip(flow.operands, flow.results, strict=True)):
             self.add(node, read, defined)
-        self.before: list[list[int]] = [[] for _ in flow.blocks]
-        self.after: list[list[int]] = [[] for _ in flow.blocks]
-        for source, target in flow.edges:
-            self.before[target].append(source)
-            self.after[source].append(target)
+        self.before, self.after = flow.predecessors, flow.successors
 
     def add(self, node: int, read: Iterable[int], defined: Iterable[int]) -> None:
         """A node with what it reads and defines."""

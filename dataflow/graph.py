@@ -110,6 +110,44 @@ class Flow(Generic[N]):
         return self
 
     @cached_property
+    def predecessors(self) -> list[list[int]]:
+        """Per block those with an edge to it, once an edge."""
+        found: list[list[int]] = [[] for _ in self.blocks]
+        for source, target in self.edges:
+            found[target].append(source)
+        return found
+
+    @cached_property
+    def successors(self) -> list[list[int]]:
+        """Per block those it has an edge to, once an edge, in the order of the edges."""
+        found: list[list[int]] = [[] for _ in self.blocks]
+        for source, target in self.edges:
+            found[source].append(target)
+        return found
+
+    @cached_property
+    def endless(self) -> list[int]:
+        """Blocks that backward analysis starts from though no exit is reachable from them.
+
+        An endless loop is its own boundary, where it goes back; so is a block that leads
+        nowhere.
+        """
+        before = self.predecessors
+        leads_out = bytearray(len(self.blocks))
+        pending = list(self.exits)
+        for block in pending:
+            leads_out[block] = 1
+        while pending:
+            for source in before[pending.pop()]:
+                if not leads_out[source]:
+                    leads_out[source] = 1
+                    pending.append(source)
+        if all(leads_out):
+            return []
+        found = {s for s, target in self.edges if target <= s and not leads_out[s]}
+        return [*found, *(b for b, following in enumerate(self.successors) if not following)]
+
+    @cached_property
     def ways(self) -> list[tuple[N, int] | None]:
         """Per edge: the node that decides to take it, and its number among the ways from
         there; None for an edge that is the only one.

@@ -128,7 +128,7 @@ class Bits(Lattice[int]):
         return a | b == b
 
     def replace(self, value: int, old: int, new: int) -> int:
-        return value & ~old | new
+        return (value | old) ^ old | new  # as `value & ~old | new`, without a negative number
 
     @staticmethod
     def members(value: int) -> list[int]:

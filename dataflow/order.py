@@ -15,15 +15,11 @@ import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress
-from typing import TypeVar
 
 from attrs import frozen
 
 from dataflow.components import strong_components
-from dataflow.graph import Flow
 from dataflow.system import UNREACHED
-
-N = TypeVar("N")
 
 
 @frozen
@@ -87,7 +83,11 @@ def weak_topological_order(
     onward, reading = _links(reads, writes, unknowns)
     told = [fact is not UNREACHED for fact in known]
     woken = {c for unknown in compress(range(unknowns), told) for c in reading[unknown]}
-    starts = [c for c in given if (c in woken or not reads[c]) and all(told[u] for u in reads[c])]
+    starts = [c for c in woken if all(told[unknown] for unknown in reads[c])]
+    starts += [c for c, inputs in enumerate(reads) if not inputs]
+    if len(starts) > 1:
+        found = set(starts)
+        starts = [c for c in given if c in found]
     roots = _roots(onward, given, starts)
     if nested:
         search = _Search(onward, roots)
@@ -272,25 +272,3 @@ def _arrange(order: Sequence[int], heads: Sequence[int]) -> tuple[list[int], lis
         if outer in looping:
             loops.append(range(start, len(sequence)))
     return sequence, loops
-
-
-def endless(flow: Flow[N], before: Sequence[Sequence[int]]) -> list[int]:
-    """Blocks that backward analysis starts from though no exit is reachable from them.
-
-    An endless loop is its own boundary, where it goes back; so is a block that leads
-    nowhere.  `before` has the blocks that lead to each.
-    """
-    leads_out = bytearray(len(flow.blocks))
-    pending = list(flow.exits)
-    for block in pending:
-        leads_out[block] = 1
-    while pending:
-        for source in before[pending.pop()]:
-            if not leads_out[source]:
-                leads_out[source] = 1
-                pending.append(source)
-    if all(leads_out):
-        return []
-    found = {s for s, target in flow.edges if target <= s and not leads_out[s]}
-    leads_on = {source for source, _ in flow.edges}
-    return [*found, *(block for block in range(len(flow.blocks)) if block not in leads_on)]

@@ -116,9 +116,6 @@ def execute(
     limit: int = 1_000,
 ) -> Execution[N, C]:
     """What runs from the start of a block, for at most `limit` nodes."""
-    onward: list[list[int]] = [[] for _ in flow.blocks]
-    for source, target in flow.edges:
-        onward[source].append(target)
     beginning = {block: node for node, block in flow.begins.items()}
     steps: list[tuple[N, C]] = []
     marks: list[tuple[int, N]] = []
@@ -132,7 +129,7 @@ def execute(
         if block in beginning:
             decider = flow.nodes[beginning[block]]
             marks.append((len(steps), decider))
-        choices = onward[block]
+        choices = flow.successors[block]
         chosen: int | None = 0 if choices else None
         if len(choices) + (block in flow.exits) > 1:
             if way is None or decider is None:
