@@ -234,22 +234,23 @@ class Sweep(Generic[V]):
                             if new is UNREACHED:
                                 continue
                             old = state[unknown]
-                            ahead = readers[unknown] if readers else None
                             if old is not UNREACHED:
                                 if old is not bottom:  # joined with that, any fact is itself
                                     new = join(old, new)
                                 if new is old or new == old:
                                     continue
-                                if ahead and ahead[0] <= rank and not is_rapid:
-                                    new = self.widen(unknown, old, new)
+                            ahead = readers[unknown] if readers else None
+                            if ahead:
+                                if not is_rapid and ahead[0] <= rank:  # it feeds back
+                                    if old is not UNREACHED:
+                                        new = self.widen(unknown, old, new)
+                                    if ahead[0] < following:
+                                        following = ahead[0]
+                                for reader in ahead:
+                                    marked[reader] = 1
                             state[unknown] = new
                             if grew is not None:
                                 grew.append((unknown, old))
-                            if ahead:
-                                for reader in ahead:
-                                    marked[reader] = 1
-                                if ahead[0] < following and not is_rapid:
-                                    following = ahead[0]
                         if grew is not None:
                             self.observe(constraint, values, grew)
                 if following < stop and marked[following]:
