@@ -4,9 +4,9 @@
 
 A call is a node with a sub-graph, the callee's: operands go to its inputs and outputs
 come back as the node's results, by position.  Its own effect happens on return; of its results a
-sparse transfer has nothing to say, and backward it is given no facts of them.  Where a
-function is on the call path already, the call goes to that instance, so recursion is a
-loop and the solve converges; facts of all calls around it are merged there.
+sparse transfer has nothing to say, and backward it is given no facts of them.  Functions
+that call each other in a circle have one instance each for every call into the circle, so
+recursion is a loop and the solve converges; facts of all calls around it are merged there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
-from dataflow.graph import Copy, CopyKind, Flow, FlowGraph
+from dataflow.components import strong_components
+from dataflow.graph import Copy, CopyKind, Flow, FlowGraph, GraphError, flow_of
+from dataflow.wellformed import check_graph
 
 N = TypeVar("N")
 
@@ -45,10 +47,16 @@ def link(
     """Put a function and what it calls into one graph.
 
     `callee(node)` is the name of the function a node calls, None if it calls none.  Raises
-    `KeyError` for a function that is not given and `ValueError` for a wrong number of
-    operands or results, or for more than `MOST` call paths.
+    `KeyError` for a function that is not given, `GraphError` for one that refers to what it
+    does not have, has no entry, or leaves at the end of a block that also leads on, and
+    `ValueError` for a wrong number of operands or results, or for more than `MOST` call paths.
     """
-    linker = _Linker({name: graph.flow for name, graph in functions.items()}, callee)
+    if main not in functions:
+        raise KeyError(f"{main!r} is not given: the functions are {', '.join(functions)}")
+    flows = {name: flow_of(graph, f"link, as {name!r},") for name, graph in functions.items()}
+    for name, flow in flows.items():
+        _demand_function(name, flow)
+    linker = _Linker(flows, callee)
     placed = linker.place(main, (), {})
     linker.place_callees()
     return Linked(linker.graph(placed))
@@ -56,6 +64,35 @@ def link(
 
 MOST = 100_000
 """Call paths of one graph: more is taken for a mistake, since each has nodes of its own."""
+
+
+def _demand_function(name: str, flow: Flow[N]) -> None:
+    """Raise `GraphError` for a graph that cannot be linked."""
+    if not flow.refers_to_itself:
+        try:
+            check_graph(flow)
+        except GraphError as error:
+            raise GraphError(f"in function {name!r}: {error}") from None
+    if not flow.entries:
+        raise GraphError(f"function {name!r} has no entry: name its first block in `entries`")
+    for block in flow.exits:
+        if flow.successors[block]:
+            raise GraphError(
+                f"function {name!r} may return at the end of block {block} or go on from there; "
+                "let an edge lead to an empty block, and return from that one"
+            )
+
+
+def _circles(functions: Mapping[str, Flow[N]], callee: Callable[[N], str | None]) -> dict[str, int]:
+    """Per function a number, the same for those that call each other in a circle."""
+    number = {name: position for position, name in enumerate(functions)}
+    called = [
+        [number[name] for node in flow.node_number if (name := callee(node)) in number]
+        for flow in functions.values()
+    ]
+    sequence, loops = strong_components(called, range(len(called)))
+    names = list(functions)
+    return number | {names[sequence[at]]: -1 - loop.start for loop in loops for at in loop}
 
 
 @frozen(eq=False)
@@ -73,6 +110,7 @@ class _Linker(Generic[N]):
 
     def __init__(self, functions: Mapping[str, Flow[N]], callee: Callable[[N], str | None]) -> None:
         self.functions, self.callee = functions, callee
+        self.circles = _circles(functions, callee)
         self.nodes: list[Instance[N]] = []
         self.blocks: list[list[int]] = []
         self.edges: list[tuple[int, int]] = []
@@ -83,8 +121,9 @@ class _Linker(Generic[N]):
         self.begins: dict[int, int] = {}
         self.erased_nodes: set[int] = set()
         self.erased_values: set[int] = set()
-        # Calls that are not connected yet: the node, its callee, the path, what is on it.
-        self.pending: list[tuple[int, str, tuple[object, ...], Mapping[str, _Placed]]] = []
+        # Calls that are not connected yet: the node, its callee, the path, and the instances
+        # of a circle that it may go to.
+        self.pending: list[tuple[int, str, tuple[object, ...], dict[str, _Placed]]] = []
         self.instances = 0
 
     def graph(self, main: _Placed) -> Flow[Instance[N]]:
@@ -106,8 +145,8 @@ class _Linker(Generic[N]):
             erased_values=self.erased_values,
         )
 
-    def place(self, name: str, path: tuple[object, ...], above: Mapping[str, _Placed]) -> _Placed:
-        """One more instance of a function."""
+    def place(self, name: str, path: tuple[object, ...], circle: dict[str, _Placed]) -> _Placed:
+        """One more instance of a function, in a circle of such."""
         if name not in self.functions:
             raise KeyError(f"{' / '.join(map(str, path))} calls {name!r}, which is not given")
         self.instances += 1
@@ -143,15 +182,25 @@ class _Linker(Generic[N]):
                     block,
                 )
             )
-        placed = _Placed(
-            starts[flow.entries[0]],
+        entry = starts[flow.entries[0]]
+        if len(flow.entries) > 1:  # at which of them, is no choice of the call
+            entry = len(self.blocks)
+            self.blocks.append([])
+            self.edges += [(entry, starts[block]) for block in flow.entries]
+        placed = circle[name] = _Placed(
+            entry,
             back,
             [first + value for value in flow.inputs],
             [first + value for value in flow.outputs],
         )
-        inside = {**above, name: placed}
+        own = self.circles[name]
         calls = [
-            (first_node + number, called, (*path, node), inside)
+            (
+                first_node + number,
+                called,
+                (*path, node),
+                circle if self.circles.get(called) == own else {},
+            )
             for node, number in flow.node_number.items()
             if (called := self.callee(node)) is not None
         ]
@@ -159,10 +208,10 @@ class _Linker(Generic[N]):
         return placed
 
     def place_callees(self) -> None:
-        """Connect calls to an instance on their path, or to a new one, until none is left."""
+        """Connect calls to an instance of their circle, or to a new one, until none is left."""
         while self.pending:
-            call, called, path, above = self.pending.pop()
-            self._connect(call, above.get(called) or self.place(called, path, above))
+            call, called, path, circle = self.pending.pop()
+            self._connect(call, circle.get(called) or self.place(called, path, circle))
 
     def _cut(self, flow: Flow[N], first_node: int) -> tuple[list[int], list[int]]:
         """Blocks, cut before each call; per block of the function, its first and last part."""

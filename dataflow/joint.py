@@ -15,9 +15,10 @@ from attrs import define, field
 from dataflow.analysis import UNREACHED, Analysis, System, Unreached, an_analysis
 from dataflow.graph import Flow
 from dataflow.lattice import Lattice
+from dataflow.lattices import Powerset
 from dataflow.order import collector_paused
 from dataflow.system import NotYet
-from dataflow.together import Part, Partial, Shared, Solved, needs, untagged
+from dataflow.together import KEYS, Part, Partial, Replays, Shared, Solved, needs, untagged
 
 if TYPE_CHECKING:
     from dataflow.results import Results
@@ -28,7 +29,10 @@ V = TypeVar("V")
 
 
 class Tagged(Lattice[tuple[int, Any]]):
-    """Facts of several lattices side by side; an unknown always has facts of the same one."""
+    """Facts of several lattices side by side; an unknown always has facts of the same one.
+
+    The last is that of sets of keys (`KEYS`).
+    """
 
     def __init__(self, lattices: Sequence[Lattice[Any]]) -> None:
         self.lattices = lattices
@@ -53,7 +57,7 @@ class Tagged(Lattice[tuple[int, Any]]):
         return self.lattices[value[0]].show(value[1])
 
     def __repr__(self) -> str:
-        return " with ".join(map(repr, self.lattices))
+        return " with ".join(map(repr, self.lattices[:KEYS]))
 
 
 @define(eq=False)
@@ -117,13 +121,16 @@ def joint(
         return Joint(main, system, main.lattice, len(system.initial), [], [])
 
     parts: list[Part] = []
+    replays = Replays()
     offset = 0
     for each in bound:
-        parts.append(Part(each, each.pose(flow), flow, offset))
+        parts.append(Part(each, each.pose(flow), flow, offset, replays))
         offset += len(parts[-1].system.initial)
     for partial, number in asked:
         partial._part = parts[number]
-    lattice = Tagged([*(part.analysis.lattice for part in parts), *(s.lattice for s in shared)])
+    lattice = Tagged(
+        [*(part.analysis.lattice for part in parts), *(s.lattice for s in shared), Powerset()]
+    )
     for number, each_shared in enumerate(shared, len(parts)):
         each_shared._number = number
     count = len(parts[0].system.initial)
@@ -233,6 +240,7 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
     subjects: list[tuple[int, object, int]] = []
     sequence: list[int] = []
     own: list[tuple[System[Any], int]] = []  # constraints as their systems number them
+    replays = parts[0].replays
     for number, part in enumerate(parts):
         system, offset = part.system, part.offset
         sequence += [len(own) + constraint for constraint in system.sequence]
@@ -246,7 +254,8 @@ def _one_system(parts: Sequence[Part]) -> System[Any]:
     def evaluate(subject: tuple[int, object, int], values: list[Any]) -> Sequence[Any | Unreached]:
         number, inner, count = subject
         try:
-            facts = parts[number].system.evaluate(inner, [fact for _, fact in values])
+            with replays:
+                facts = parts[number].system.evaluate(inner, [fact for _, fact in values])
             if not count:  # evaluated for what it tells
                 return ()
         except NotYet:

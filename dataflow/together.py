@@ -17,6 +17,7 @@ the answer grows, and waits where there is none yet.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from attrs import define
@@ -136,10 +137,14 @@ class Partial(_Asks[N, V]):
             return self._cursor.at(block, fact, position)  # type: ignore[return-value]  # reached
         # What its transfers ask of others is asked by whoever asks for this fact.
         nodes = part.flow.blocks[block]
-        inside = nodes[:position] if isinstance(analysis, Forward) else nodes[position:][::-1]
-        for node in inside:
-            fact = analysis.transfer(part.flow.nodes[node], fact)
-        return fact
+        steps = position if isinstance(analysis, Forward) else len(nodes) - position
+        with part.replays:
+            facts = part.replays.facts.setdefault(part.offset + block, [fact])
+            while len(facts) <= steps:
+                node = nodes[len(facts) - 1 if isinstance(analysis, Forward) else -len(facts)]
+                with part.replays.running(part.offset + block, part, node):
+                    facts.append(analysis.transfer(part.flow.nodes[node], facts[-1]))
+            return facts[steps]  # type: ignore[no-any-return]  # of that analysis
 
 
 class Shared(Generic[K, V]):
@@ -153,6 +158,7 @@ class Shared(Generic[K, V]):
         self._sweep: Sweep[Any] | None = None
         self._number = 0
         self._keys: dict[K, int] = {}
+        self._listing: int | None = None  # the unknown of which keys there are, if anyone asked
 
     def unbound(self) -> Self:
         """The same field, with nothing of what was solved before in it."""
@@ -170,7 +176,11 @@ class Shared(Generic[K, V]):
         return tagged[1]  # type: ignore[index,no-any-return]  # is tagged, and starts reached
 
     def items(self) -> Iterator[tuple[K, V]]:
-        """Every key that was asked for or added to, with its fact."""
+        """Every key that was asked for or added to, with its fact, so far; after solving, the
+        final ones."""
+        if self._listing is None:
+            self._listing = self._bound.new((KEYS, frozenset(self._keys)), "the keys")
+        self._bound.read(self._listing)
         return ((key, self.of(key)) for key in list(self._keys))
 
     @property
@@ -182,12 +192,54 @@ class Shared(Generic[K, V]):
     def _unknown(self, key: K) -> int:
         if key not in self._keys:
             self._keys[key] = self._bound.new((self._number, self.lattice.bottom), str(key))
+            if self._listing is not None:
+                self._bound.tell(self._listing, (KEYS, frozenset({key})))
         return self._keys[key]
+
+
+KEYS = -1
+"""The tag of facts that are sets of keys."""
 
 
 def untagged(facts: Sequence[Any]) -> list[Any]:
     """Facts of one analysis of several, as they are to it."""
     return [fact if fact is UNREACHED else fact[1] for fact in facts]
+
+
+class Replays:
+    """Facts inside blocks that were asked for, of all analyses of a joint system, by unknown.
+
+    To find one, transfers are replayed that may ask for others of the kind.  While a constraint
+    is evaluated no state changes, and each is found once.
+    """
+
+    def __init__(self) -> None:
+        self.facts: dict[int, list[Any]] = {}
+        self._open = 0
+        self._running: set[int] = set()
+
+    def __enter__(self) -> None:
+        self._open += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._open -= 1
+        if not self._open:
+            self.facts.clear()
+
+    @contextmanager
+    def running(self, unknown: int, part: Part, node: int) -> Iterator[None]:
+        """While a transfer is replayed.  Raises `TypeError` if it asks for what it gives."""
+        if unknown in self._running:
+            raise TypeError(
+                f"{type(part.analysis).__name__} is asked for a fact inside the block of "
+                f"[{part.flow.nodes[node]}] while that very fact is found: analyses that ask each "
+                "other in both directions need a graph in which each node has a block of its own"
+            )
+        self._running.add(unknown)
+        try:
+            yield
+        finally:
+            self._running.discard(unknown)
 
 
 @define(eq=False)
@@ -198,6 +250,7 @@ class Part:
     system: System[Any]
     flow: Flow[Any]
     offset: int
+    replays: Replays
     sweep: Sweep[Any] | None = None
 
     @property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from dataflow import (
     BOTTOM,
@@ -14,6 +15,8 @@ from dataflow import (
     Backward,
     Bottom,
     Flat,
+    Forward,
+    GraphError,
     Instance,
     Lattice,
     Linked,
@@ -230,3 +233,60 @@ def test_what_is_said_of_results_that_a_callee_gives_does_not_count() -> None:
     verify(results)
     assert results.of(Instance((), "b")) == 2
     assert results.filled(analysis.words).of("all") == {"1", "twice", "add", "return"}
+
+
+@frozen
+class Before(Forward[Node, frozenset[str]]):
+    """The words that may have come.  Forward, may."""
+
+    lattice: Lattice[frozenset[str]] = Powerset()
+
+    def transfer(self, node: Node, value: frozenset[str]) -> frozenset[str]:
+        return value | {node.of.word}
+
+
+def called(node: TextNode) -> str | None:
+    return node.word if node.word.startswith("f") else None
+
+
+def test_functions_in_a_circle_have_one_instance_for_every_call_into_it() -> None:
+    """Nine that all call each other have 81 calls, and no more paths than functions."""
+    names = [f"f{number}" for number in range(9)]
+    graph = link({name: parse("\n".join(names)) for name in names}, called, "f0")
+    assert len(graph.flow.nodes) == 81
+    outside = parse("f0\nf0")
+    graph = link(
+        {name: parse("\n".join(names)) for name in names} | {"main": outside}, called, "main"
+    )
+    assert len(graph.flow.nodes) == 2 + 2 * 81
+
+
+def test_a_function_that_may_start_in_several_places_does_so_when_called() -> None:
+    flow = parse("a: one -> end\nb: two -> end\nend: three").flow
+    several = evolve(flow, entries=[0, 1])
+    graph = link({"f": several, "main": parse("f\nlast: end")}, called, "main")
+    (last,) = (node for node in graph.flow.nodes if node.of.label == "last")
+    assert solve(Before(), graph).before(last) == {"one", "two", "three", "f"}
+    graph = link({"main": several}, called, "main")
+    assert all(map(solve(Before(), graph).reached, graph.flow.nodes))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"entries": []}, "function 'f' has no entry"),
+        ({"edges": [(0, 7)]}, "in function 'f': the edge from block 0 to block 7"),
+        ({"exits": [0]}, "function 'f' may return at the end of block 0 or go on from there"),
+    ],
+)
+def test_functions_that_cannot_be_linked_are_refused(change: dict[str, Any], message: str) -> None:
+    flow = parse("a: one -> end, b\nb: two\nend: three").flow
+    with pytest.raises(GraphError, match=message):
+        link({"f": evolve(flow, **change), "main": parse("f")}, called, "main")
+
+
+def test_what_is_no_function_is_refused_by_name() -> None:
+    with pytest.raises(KeyError, match="'mian' is not given: the functions are main"):
+        link({"main": parse("f")}, called, "mian")
+    with pytest.raises(TypeError, match="link, as 'f', wants a graph, and 'one' is none"):
+        link({"main": parse("f"), "f": "one"}, called, "main")  # type: ignore[dict-item]

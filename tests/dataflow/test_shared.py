@@ -196,3 +196,28 @@ def test_shared_unknowns_are_the_least_solution(drawn: tuple[Shape, list[TextNod
             assert results.before(node) == fact
     for cell, fact in results.filled(Summary().cells).items():
         assert fact == expected[cell]
+
+
+@frozen
+class Everything(Forward[TextNode, Names]):
+    """`put c` puts itself under c; `all` reads what is under any key, whenever.  Forward, may."""
+
+    cells: Shared[str, Names] = Shared(Powerset())
+    lattice: Lattice[Names] = Powerset()
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        if node.word == "put":
+            self.cells.add(node.operands[0], frozenset({node.label}))
+        if node.word == "all":
+            return value.union(*(fact for _, fact in self.cells.items()))
+        return value
+
+
+def test_who_asks_for_all_keys_is_asked_again_for_new_ones() -> None:
+    """The keys are a fact too: one that comes later is seen by who has asked before."""
+    graph = parse("start: all -> use, more\nuse: read -> end\nmore: put c -> end\nend: read")
+    results = solve(Everything(), graph)
+    assert results.before(graph.node("use")) == {"more"}
+    verify(results)
+    nothing = parse("start: all\nuse: read")
+    assert solve(Everything(), nothing).before(nothing.node("use")) == frozenset()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from dataflow import (
     BOTTOM,
@@ -626,3 +626,67 @@ def test_points_of_an_answer_so_far_cost_a_few_transfers_each() -> None:
     results = solve(Pressed(), graph)
     assert results.after(graph.flow.nodes[-1]) == 2
     assert len(times_asked) < 5 * len(graph.flow.nodes)
+
+
+@frozen
+class Here(Forward[TextNode, Names]):
+    """Asks `There` what is before each node, and adds nothing."""
+
+    other: Partial[TextNode, Names] = Partial(lambda: There())
+    lattice: Lattice[Names] = Powerset()
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        CALLS.append(node)
+        return value | self.other.before(node)
+
+
+@frozen
+class There(Forward[TextNode, Names]):
+    """Asks `Here`, and adds the node."""
+
+    other: Partial[TextNode, Names] = Partial(Here)
+    lattice: Lattice[Names] = Powerset()
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        CALLS.append(node)
+        return value | self.other.before(node) | {node.label}
+
+
+CALLS: list[TextNode] = []
+
+
+def test_two_that_ask_each_other_in_a_block_are_replayed_once_an_evaluation() -> None:
+    """Each of 40 points rests on all before it, of both: without a memory, 2 to the 40th calls."""
+    graph = parse("\n".join(f"l{number}: step" for number in range(40)))
+    CALLS.clear()
+    results = solve(Here(), graph)
+    assert len(CALLS) <= 8 * 40
+    assert results.after(graph.node("l39")) == {f"l{number}" for number in range(39)}
+    verify(results)
+
+
+@frozen
+class Ahead(Forward[TextNode, Names]):
+    other: Partial[TextNode, Names] = Partial(lambda: Behind())
+    lattice: Lattice[Names] = Powerset()
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        return value | self.other.before(node)
+
+
+@frozen
+class Behind(Backward[TextNode, Names]):
+    other: Partial[TextNode, Names] = Partial(Ahead)
+    lattice: Lattice[Names] = Powerset()
+
+    def transfer(self, node: TextNode, value: Names) -> Names:
+        return value | self.other.before(node) | {node.label}
+
+
+def test_what_asks_for_itself_inside_a_block_is_refused() -> None:
+    """Forward and backward, each is asked at every node what the other is asked for there."""
+    with pytest.raises(TypeError, match=r"a graph in which each node has a block of its own"):
+        solve(Ahead(), parse("a: one\nb: two"))
+    flow = parse("a: one\nb: two").flow
+    apart = evolve(flow, blocks=[[0], [1]], edges=[(0, 1)], exits=[1])
+    solve(Ahead(), apart)

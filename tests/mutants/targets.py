@@ -22,14 +22,6 @@ _PASSES = _tests(
 )
 
 TARGETS: dict[str, tuple[str, ...]] = {
-    "dataflow/graph.py": (
-        *_GRAPHS,
-        *_tests(
-            "dataflow",
-            "graph goldens text edges takes calls draw order solve update edits no_graph around"
-            " brute_force brute_force_values",
-        ),
-    ),
     "dataflow/solve.py": (*_GRAPHS, *_ENGINE),
     "dataflow/order.py": _tests(
         "dataflow",
