@@ -21,6 +21,7 @@
     calls.py      functions that call each other, as one graph
     laws.py       check_lattice, check_monotone, verify
     sound.py      check_sound: facts against executions
+    snapshot.py   what a fact is now, to see whether it changes
     checked.py    an analysis that is watched while it is solved
     wellformed.py check_graph
     around.py     where in the program an error happened

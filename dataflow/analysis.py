@@ -234,7 +234,9 @@ class SparseForward(_Sparse[N, V]):
         demand_values(flow, self)
         initial: list[V | Unreached] = [UNREACHED] * len(flow.values)
         for number in flow.inputs:
-            initial[number] = self.entry(flow.values[number])
+            fact = initial[number] = self.entry(flow.values[number])
+            if fact is None:
+                raise TypeError(f"{type(self).__name__}.entry returned None")
         if type(self).takes is not SparseForward.takes:
             return self._pose_with_control(flow, initial)
         steps: list[object] = [*flow.copies, *flow.nodes]
@@ -250,6 +252,12 @@ class SparseForward(_Sparse[N, V]):
             first=len(flow.copies),
             is_straight=flow.feeds_onward,
         )
+
+    def _takes(self, way: tuple[N, int], operands: Sequence[V]) -> bool:
+        taken = self.takes(way[0], way[1], operands)
+        if taken is None:  # a mistake often made
+            raise TypeError(f"takes returned None for way {way[1]} of {way[0]}")
+        return taken
 
     def _pose_with_control(self, flow: Flow[N], initial: list[V | Unreached]) -> System[V]:
         """One more unknown per block, bottom once control gets there; what a block has in
@@ -292,7 +300,7 @@ class SparseForward(_Sparse[N, V]):
             if kind == "copy":
                 return (self.copy(flow.copies[number], values[0]),)
             return [
-                reached if way is None or self.takes(way[0], way[1], values[:-1]) else UNREACHED
+                reached if way is None or self._takes(way, values[:-1]) else UNREACHED
                 for way in ways[number]
             ]
 

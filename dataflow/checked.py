@@ -15,8 +15,7 @@ The graph is looked at before, by `check_graph`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -35,7 +34,8 @@ from dataflow.around import around
 from dataflow.genkill import GenKill
 from dataflow.graph import Flow
 from dataflow.lattice import Lattice, LatticeError
-from dataflow.laws import LawBroken, try_laws
+from dataflow.laws import LawBroken, try_laws, unchanged
+from dataflow.snapshot import snapshot
 from dataflow.solve import TransferError
 from dataflow.system import NotYet
 from dataflow.together import Partial, Shared, needs
@@ -111,7 +111,7 @@ class _Watch:
             where += f" at {arguments[0]}" + (f", way {arguments[1]}" if len(arguments) > 2 else "")
         elif arguments:
             where += f" of {arguments[0]}"
-        before = _frozen(arguments[-1]) if arguments else None
+        before = snapshot(arguments[-1]) if arguments else None
         try:
             given = function()
         except NotYet:
@@ -120,7 +120,7 @@ class _Watch:
             raise TransferError(
                 f"{where} raised {type(error).__name__}: {error}{self.around(arguments)}"
             ) from error
-        if arguments and before != _frozen(arguments[-1]):
+        if arguments and before != snapshot(arguments[-1]):
             raise TransferError(
                 f"{where} changed its argument into {arguments[-1]!r}; facts are shared, so build "
                 f"a new one and return that{self.around(arguments)}"
@@ -154,10 +154,11 @@ class _Watch:
     def lawful(self, where: str, fact: Fact, others: list[Fact], arguments: Any) -> None:
         lattice = self.lattice
         try:
-            kinds = {type(lattice.join(fact, other)) is type(lattice.join(other, fact))
-                     for other in others}  # fmt: skip
-            kinds.add(type(self.from_bottom(fact)) is type(fact))
-            try_laws(lattice, [fact, *others])
+            with unchanged(lattice, [fact, *others]):
+                kinds = {type(lattice.join(fact, other)) is type(lattice.join(other, fact))
+                         for other in others}  # fmt: skip
+                kinds.add(type(self.from_bottom(fact)) is type(fact))
+                try_laws(lattice, [fact, *others])
         except LawBroken as error:
             error.add_note(f"with what {where} returned")
             raise
@@ -214,25 +215,3 @@ class _Watch:
         except (KeyError, TypeError):
             return ""
         return around(self.flow, here)
-
-
-def _frozen(value: Any) -> Any:
-    """What a value is now, in a form that later changes of it do not reach.
-
-    It goes through containers, through records, whose fields may hold such, and through objects
-    that cannot be hashed, which are those that may change.
-    """
-    if isinstance(value, Mapping):
-        return [(key, _frozen(item)) for key, item in value.items()]
-    if isinstance(value, Set):
-        return frozenset(value)
-    if isinstance(value, (list, tuple)):
-        return [_frozen(item) for item in value]
-    kind: Any = type(value)
-    if kind.__eq__ is object.__eq__:  # it is not a plain value but itself
-        return value
-    if attrs.has(kind):
-        return [_frozen(getattr(value, field.name)) for field in attrs.fields(kind)]
-    if is_dataclass(kind):
-        return [_frozen(getattr(value, field.name)) for field in fields(kind)]
-    return copy.deepcopy(value) if kind.__hash__ is None else value

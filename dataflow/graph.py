@@ -180,9 +180,11 @@ class Flow(Generic[N]):
             frozenset(range(len(found))) for found in (self.nodes, self.blocks, self.values)
         )
         copies, given = self.copies, {len(self.nodes), *(() if self.values else (0,))}
+        referred = (*self.begins, *(copy.node for copy in copies))
         return (
             sum(map(len, self.blocks)) == len(self.nodes)
             and nodes.issuperset(chain.from_iterable(self.blocks))
+            and nodes.issuperset(referred)
             and self._has_each_once()
             and len(self.operands) in given
             and len(self.results) in given

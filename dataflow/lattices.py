@@ -153,7 +153,8 @@ class Chain(Lattice[int]):
     """Ints from `low` up to `high`, ordered by size; join is the larger.
 
     For counters, ranks and positions, such as "the last place this is used".  Without
-    `high` the chain is infinite, and loops that count need one.
+    `high` the chain is infinite.  Loops that count need one, and a transfer that stops there:
+    `min(value + 1, high)`.
     """
 
     low: int = 0
@@ -184,7 +185,8 @@ class Flat(Lattice["T | Bottom | Top"], Generic[T]):
     """Values of one type side by side, with `BOTTOM` below and `TOP` above them all.
 
     Two different values join to `TOP`: the constant-propagation lattice.  Values are
-    compared by type and `==`, so that 1, 1.0 and True stay three constants.
+    compared by type and `==`, so that 1, 1.0 and True stay three constants; floats and tuples
+    by `repr` too, so that 0.0 and -0.0 stay two, and so do (1,) and (True,).
     """
 
     @property
@@ -197,7 +199,11 @@ class Flat(Lattice["T | Bottom | Top"], Generic[T]):
 
     @staticmethod
     def _same(a: T | Bottom | Top, b: T | Bottom | Top) -> bool:
-        return a is b or (type(a) is type(b) and a == b)
+        return a is b or (
+            type(a) is type(b)
+            and a == b
+            and (not isinstance(a, (float, complex, tuple)) or repr(a) == repr(b))
+        )
 
     def join(self, a: T | Bottom | Top, b: T | Bottom | Top) -> T | Bottom | Top:
         if a is BOTTOM or self._same(a, b):

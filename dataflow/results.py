@@ -126,9 +126,10 @@ class ValueResults(Results[N, V]):
         """Whether any execution gets to the node, as far as the analysis says which ways
         control `takes`."""
         self.fresh()
+        number = self.flow.number(node)
         if getattr(type(self.analysis), "takes", SparseForward.takes) is SparseForward.takes:
             return True
-        block, _ = self.flow.places[self.flow.number(node)]
+        block, _ = self.flow.places[number]
         return self.sweep.state[len(self.flow.values) + block] is not UNREACHED
 
     def __str__(self) -> str:
@@ -162,6 +163,7 @@ class PointResults(Results[N, V]):
 
     def at(self, block: int, position: int) -> V:
         """The fact at a point of a reached block, `position` nodes from its start."""
+        self.fresh()
         return self._fact(block, position, self.flow.blocks[block])
 
     def _fact(self, block: int, position: int, node: object) -> V:
@@ -173,6 +175,7 @@ class PointResults(Results[N, V]):
     def known(self, block: int, position: int) -> V | Unreached:
         """What is known at a point of a block, `position` nodes from its start: UNREACHED, too,
         after a node that asked for an answer that never comes."""
+        self.fresh()
         start = self.states[block]
         if start is UNREACHED:
             return UNREACHED

@@ -1,17 +1,14 @@
 """The control flow of a Python function, as a graph of its statements.
 
 Enough of Python to show how: assignments, calls, `if`, `while`, `for`, `break`, `continue`,
-`return`, `pass`.  Another statement is refused by name.
+`return`, `pass`.  Other statements are refused by name, and expressions that bind names.
 """
 
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 from attrs import define, field, frozen
 
@@ -19,7 +16,8 @@ from dataflow import Flow
 from dataflow.graph import straight_lines
 
 _SIMPLE = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr, ast.Pass)
-_DECIDING = (ast.If, ast.While, ast.For)
+_KNOWN = (*_SIMPLE, ast.If, ast.While, ast.For, ast.Return, ast.Break, ast.Continue)
+_BINDING = (ast.NamedExpr, ast.Lambda, ast.comprehension, ast.Yield, ast.YieldFrom, ast.Await)
 
 
 @frozen(eq=False)
@@ -40,13 +38,7 @@ class PythonFlow:
     nodes: list[Statement] = field(factory=list)
     successors: list[list[int]] = field(factory=list)
     _leaving: list[int] = field(factory=list)
-    _breaks: list[list[int]] = field(factory=list)
-    _heads: list[int] = field(factory=list)
-
-    @classmethod
-    def of(cls, function: Callable[..., Any]) -> PythonFlow:
-        """The flow of a function whose source is at hand."""
-        return cls.parse(textwrap.dedent(inspect.getsource(function)))
+    _loops: list[tuple[int, list[int]]] = field(factory=list)  # the head, and what breaks out
 
     @classmethod
     def parse(cls, text: str) -> PythonFlow:
@@ -83,26 +75,24 @@ class PythonFlow:
         return ends
 
     def _statement(self, tree: ast.stmt, after: list[int]) -> list[int]:
-        if not isinstance(tree, (*_SIMPLE, *_DECIDING, ast.Return, ast.Break, ast.Continue)):
-            raise NotImplementedError(f"line {tree.lineno}: {type(tree).__name__} is not modelled")
-        if named := [part for part in ast.walk(tree) if isinstance(part, ast.NamedExpr)]:
-            raise NotImplementedError(f"line {named[0].lineno}: `:=` is not modelled")
+        for part in ast.walk(tree):
+            if isinstance(part, _BINDING) or (part is tree and not isinstance(tree, _KNOWN)):
+                name = type(part).__name__
+                raise NotImplementedError(f"line {tree.lineno}: {name} is not modelled")
         here = self._add(tree, after)
         match tree:
             case ast.If():
                 return [*self._body(tree.body, [here]), *self._body(tree.orelse, [here])]
             case ast.While() | ast.For():
-                self._heads.append(here)
-                self._breaks.append([])
+                self._loops.append((here, []))
                 for end in self._body(tree.body, [here]):
                     self.successors[end].append(here)
-                self._heads.pop()
-                broken = self._breaks.pop()
+                _, broken = self._loops.pop()
                 return [*self._body(tree.orelse, [here]), *broken]
             case ast.Return():
                 self._leaving.append(here)
             case ast.Break():
-                self._breaks[-1].append(here)
+                self._loops[-1][1].append(here)
             case ast.Continue():
-                self.successors[here].append(self._heads[-1])
+                self.successors[here].append(self._loops[-1][0])
         return [here] if isinstance(tree, _SIMPLE) else []

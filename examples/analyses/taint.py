@@ -38,8 +38,15 @@ class Tainted(Forward[Statement, Names]):
             case ast.AugAssign(target=target, value=given):
                 either = self.dirty(given, value) or self.dirty(target, value)
                 return self._assigned(value, [target], either)
-            case ast.For(target=target, iter=given):
-                return self._assigned(value, [target], self.dirty(given, value))
+            case ast.For(target=target, iter=given):  # which may have nothing: then it is kept
+                return value | self._assigned(value, [target], self.dirty(given, value))
+            case ast.FunctionDef(args=given):  # what arguments are if nobody gives them
+                names = [*given.posonlyargs, *given.args]
+                names = names[len(names) - len(given.defaults) :] + given.kwonlyargs
+                pairs = zip(names, [*given.defaults, *given.kw_defaults], strict=True)
+                return value.union(
+                    name.arg for name, one in pairs if one and self.dirty(one, value)
+                )
         return value
 
     def dirty(self, tree: ast.AST, value: Names) -> bool:

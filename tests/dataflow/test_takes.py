@@ -85,6 +85,33 @@ def test_a_way_that_is_never_taken_contributes_nothing() -> None:
         results.of("y")
 
 
+@frozen
+class Forgets(Conditional):
+    def takes(self, node: TextNode, way: int, operands: Sequence[Any]) -> bool:
+        return None  # type: ignore[return-value]  # the mistake
+
+
+@frozen
+class ForgetsEntry(Constants):
+    def entry(self, value: object) -> Any:
+        return None
+
+
+@pytest.mark.parametrize("analysis", [Constants(), Conditional()])
+def test_whether_a_node_runs_is_not_asked_of_another_graph_s(analysis: Constants) -> None:
+    results = solve(analysis, parse(SECOND_BRANCH))
+    with pytest.raises(KeyError, match="other = 1 is not a node of this graph"):
+        results.runs(parse("other = 1").flow.nodes[0])
+
+
+def test_a_hook_that_forgets_to_return_is_told_so() -> None:
+    """Which would read as a way that is not taken, or as an argument nobody knows."""
+    with pytest.raises(TypeError, match="takes returned None for way 0 of test c"):
+        solve(Forgets(), parse(SECOND_BRANCH))
+    with pytest.raises(TypeError, match="entry returned None"):
+        solve(ForgetsEntry(), parse("input a\nwrite a"))
+
+
 def test_a_way_may_be_decided_by_several_operands() -> None:
     @frozen
     class Comparing(Constants):

@@ -168,6 +168,9 @@ def test_old_results_refuse_to_answer() -> None:
         lambda: points.before(line["test"]),
         lambda: points.after(line["test"]),
         lambda: points.reached(line["test"]),
+        lambda: points.at(0, 0),
+        lambda: points.known(0, 0),
+        lambda: values.runs(line["test"]),
     )
     for ask in asks:
         with pytest.raises(StaleError, match=r"1 edits since .* was solved"):

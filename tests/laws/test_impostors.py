@@ -118,6 +118,23 @@ class MeetIsJoin(Powerset[str]):
 
 
 @frozen
+class MeetIsLow(Powerset[str]):
+    """Its meet is below both, though not the greatest that is."""
+
+    def meet(self, a: frozenset[str], b: frozenset[str]) -> frozenset[str]:
+        return min(a, b, key=len) if a <= b or b <= a else self.bottom
+
+
+@frozen
+class GrowsItsArgument(MapOf[str, frozenset[str]]):
+    """Its join puts what it finds into the first map."""
+
+    def join(self, a: Any, b: Any) -> Any:
+        a.update(super().join(a, b))
+        return a
+
+
+@frozen
 class KeepsBottoms(MapOf[str, frozenset[str]]):
     """Its meet has keys that say nothing, which its join leaves out again."""
 
@@ -199,6 +216,7 @@ IMPOSTORS = [
     Impostor(BottomIsNotLeast(), [3, 7], "join(bottom, a) == a"),
     Impostor(TopIsNotGreatest(), SETS, "join(top, a) == top"),
     Impostor(MeetIsJoin(), SETS, "join(a, meet(a, b)) == a"),
+    Impostor(MeetIsLow(), [*SETS, frozenset("bc")], "leq(c, meet(a, b)) if leq(c, a) and"),
     Impostor(KeepsBottoms(Powerset()), [{}, {"x": SETS[1]}], "meet(a, join(a, b)) == a"),
     # Right lattices on maps that are not canonical.
     Impostor(MapOf(Powerset()), [{"x": SETS[0]}, {}], "meet(a, join(a, b)) == a"),
@@ -230,6 +248,14 @@ def test_a_broken_law_is_found_by_search(impostor: Impostor) -> None:
     """Given a strategy, hypothesis finds the counterexample."""
     with pytest.raises(LawBroken, match=r"breaks  .*  for  a = "):
         check_lattice(impostor.lattice, st.sampled_from(impostor.values))
+
+
+@pytest.mark.parametrize("a_map", [{"x": SETS[1]}, st.fixed_dictionaries({"x": st.just(SETS[1])})])
+def test_a_lattice_that_changes_its_arguments_is_told_so(a_map: Any) -> None:
+    """Which is why a law fails, or does not."""
+    values: Any = [{}, a_map] if isinstance(a_map, dict) else st.one_of(st.builds(dict), a_map)
+    with pytest.raises(LawBroken, match=r"changes its arguments: .* have become .*so a method"):
+        check_lattice(GrowsItsArgument(Powerset()), values)
 
 
 def test_the_counterexample_is_shrunk() -> None:

@@ -176,7 +176,7 @@ def test_an_empty_interval_is_bottom() -> None:
 
 
 def test_flat_keeps_numbers_of_different_types_apart() -> None:
-    """1, 1.0 and True are three constants, alone and inside a map."""
+    """1, 1.0 and True are three constants, alone and inside a map; 0.0 and -0.0 are two."""
     lattice: Flat[Any] = Flat()
     for a, b in [(1, 1.0), (1, True), (1.0, True), (0, False)]:
         assert lattice.join(a, b) is TOP
@@ -185,6 +185,13 @@ def test_flat_keeps_numbers_of_different_types_apart() -> None:
         inside: MapOf[str, Any] = MapOf(lattice)
         assert inside.join({"x": a}, {"x": b}) == {"x": TOP}
         assert not inside.leq({"x": a}, {"x": b})
+    pairs: list[tuple[Any, Any]] = [(0.0, -0.0), (0j, complex(0, -0.0)), ((1,), (True,))]
+    for x, y in [*pairs, (((0.0,),), ((-0.0,),))]:
+        assert lattice.join(x, y) is TOP
+        assert lattice.meet(x, y) is BOTTOM
+        assert not lattice.leq(x, y)
+        assert lattice.leq(x, x)
+    assert lattice.join((1, "a"), (1, "".join("a"))) == (1, "a")
     joined = lattice.join(1, 1)
     assert type(joined) is int
     assert lattice.join("a", "".join("a")) == "a"

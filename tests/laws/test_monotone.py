@@ -347,6 +347,20 @@ def test_a_way_is_taken_or_not() -> None:
         solve(checked(ForgetsToSay()), SSA)
 
 
+def test_a_lattice_that_changes_its_arguments_is_told_so() -> None:
+    """Whatever else comes of it."""
+
+    @frozen
+    class Grows(MapOf[str, Any]):
+        def join(self, a: Any, b: Any) -> Any:
+            a.update(super().join(a, b))
+            return a
+
+    with pytest.raises(LawBroken, match=r"changes its arguments: .* have become") as caught:
+        solve(checked(wrong(lambda node, value: {"n": 1}, Grows(Flat()))), LOOP)
+    assert caught.value.__notes__[0].startswith("with what Wrong.transfer at n = less n")
+
+
 def test_the_cause_is_kept() -> None:
     """The author's own error, with its traceback."""
     with pytest.raises(TransferError) as caught:

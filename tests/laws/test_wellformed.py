@@ -128,7 +128,10 @@ DANGLING: list[dict[str, Any]] = [
     {"outputs": [2]},
     {"copies": [Copy(0, 2, CopyKind.EDGE, 0)]},
     {"copies": [Copy(0, 1, CopyKind.EDGE, 0, 9)]},
+    {"copies": [Copy(0, 1, CopyKind.EDGE, 9, 0)]},
+    {"copies": [Copy(0, 1, CopyKind.EDGE, -1)]},
     {"begins": {2: 7}},
+    {"begins": {7: 1}},
 ]
 
 
