@@ -170,6 +170,14 @@ class Sweep(Generic[V]):
         readers = order.readers or readers_of(order.sequence, system.reads, len(self.state))
         return Order(order.sequence, [range(len(order.sequence))], readers)
 
+    @cached_property
+    def ranks(self) -> Sequence[int]:
+        """Where each constraint stands in the order."""
+        found = [0] * len(self.system.reads)
+        for rank, constraint in enumerate(self.order.sequence):
+            found[constraint] = rank
+        return found
+
     def run(self) -> list[V | Unreached]:
         """The least state that covers all constraints."""
         try:
@@ -334,11 +342,14 @@ class Sweep(Generic[V]):
         reads, writes = self.system.reads, self.system.writes
         inside = [self.order.sequence[rank] for rank in loop]
         written = {unknown for constraint in inside for unknown in writes[constraint]}
-        # In the order they are read: what feeds a constraint shrinks before what it feeds.
-        order = (u for c in inside for u in (*reads[c], *writes[c]) if u in written)
-        for unknown in dict.fromkeys(order):
+        # In the order they are read: what feeds a constraint shrinks before what it feeds.  What
+        # leads out of the loop is last, and made of what is solved: its own loops come later.
+        order = [u for c in inside for u in reads[c]] + [u for c in inside for u in writes[c]]
+        for unknown in dict.fromkeys(u for u in order if u in written):
             new = self.system.initial[unknown]
             for writer, position in self.system.writers[unknown]:
+                if self.ranks[writer] >= loop.stop:
+                    continue
                 facts = self.ask(writer, [self.state[read] for read in reads[writer]])
                 self.told.clear()  # what is told aside stays as it is
                 said = UNREACHED if facts is None else facts[position]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -19,6 +18,7 @@ from attrs import define, field
 from dataflow.analysis import UNREACHED, Backward, Forward, SparseBackward, System
 from dataflow.draft import Edit, Links
 from dataflow.graph import Flow
+from dataflow.order import Order, readers_of
 from dataflow.results import PointResults, Results, StaleError
 from dataflow.solve import Sweep, TransferError, solve, wrong_number
 from dataflow.together import needs
@@ -92,15 +92,6 @@ class Index:
             return self.links.after[unknown] if self.backward else self.links.before[unknown]
         return self.links.readers[unknown] if self.backward else self.links.definers[unknown]
 
-    @cached_property
-    def _ranks(self) -> Sequence[int]:
-        """Of the constraints that were solved."""
-        sequence = self.sweep.order.sequence
-        found = [0] * len(self.reads)
-        for rank, constraint in enumerate(sequence):
-            found[constraint] = rank
-        return found
-
     def rank(self, constraint: int) -> float:
         """Where a constraint stands in the order."""
         if constraint in self._inserted:
@@ -110,7 +101,7 @@ class Index:
             return order.sequence.index(constraint)
         if self.dense and (found := order.readers[constraint]):  # each reads an unknown of its own
             return found[0]
-        return self._ranks[constraint]
+        return self.sweep.ranks[constraint]
 
     def members(self, loop: int) -> list[int]:
         """The constraints of an outermost loop, in order."""
@@ -292,6 +283,9 @@ class Index:
             is_rapid=system.is_rapid,
         )
         sweep = Sweep(part, self.sweep.lattice, self.sweep.limit)
+        if self.dense:  # blocks stay in order: what widening gives is what it gave
+            ranks = range(len(members))
+            sweep.order = Order(ranks, [ranks], readers_of(ranks, part.reads, len(initial)))
         found = sweep.run()
         self.sweep.visits += sweep.visits
         for unknown in written:

@@ -378,6 +378,19 @@ def test_updates_equal_fresh_solves_over_random_edits(
                 same(found, graph, analysis)
 
 
+@pytest.mark.parametrize("seed", [612, 805, 2227, 2438])
+def test_what_is_widened_at_points_is_what_a_fresh_solve_says(seed: int) -> None:
+    """Blocks keep their order, and with it what widening gives, in loops and after them."""
+    random = Random(seed)
+    graph = Draft(tangled_program(random))
+    analysis = Counted(graph.flow)
+    found = solve(analysis, graph)
+    for number in range(8):
+        for edit in random_edits(random, graph, number):
+            found = found.update(edit)
+            same(found, graph, analysis)
+
+
 def random_edits(random: Random, graph: Draft[TextNode], number: int) -> Iterator[object]:
     """One edit, two to move a node, or none."""
     flow = graph.flow
@@ -402,9 +415,10 @@ def random_edits(random: Random, graph: Draft[TextNode], number: int) -> Iterato
             except ValueError:
                 return
             if kind == "move":
-                operands = [name for name in operands if name != chosen.results[0]] * 2
+                operands = [name for name in operands if name != chosen.results[0]]
+                operands = (operands or [str(value) for value in flow.value_number]) * 2
                 after = random.choice([*flow.node_number])
-                yield graph.insert(chosen, after, operands[:2] or ["in0", "in1"], chosen.results)
+                yield graph.insert(chosen, after, operands[:2], chosen.results)
 
 
 @frozen

@@ -50,6 +50,27 @@ def test_the_descent_reaches_the_whole_loop_and_its_exits() -> None:
     assert results.after(graph.node("end")) == (10, 10)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_descent_reaches_the_loop_behind_it(seed: int) -> None:
+    """That has not gone around yet, so what was too much there must not keep itself alive; nor
+    does what the loop said elsewhere before it shrank."""
+    graph = parse(
+        """
+        start:  set 0
+        head:   test     -> second, middle
+        middle: test     -> second, body
+        body:   below 10
+        more:   add 1    -> head
+        second: nop      -> second, third
+        third:  write
+        """
+    )
+    results = solve(Numbers(), renumbered(graph, seed))
+    verify(results)
+    assert results.before(graph.node("second")) == (0, 10)
+    assert results.after(graph.node("third")) == (0, 10)
+
+
 def test_two_ways_into_a_loop_are_joined_and_not_widened() -> None:
     """Only what comes around the loop can grow for ever; its entries cannot."""
     graph = parse(
