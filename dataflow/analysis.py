@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from dataflow.around import add_node
+from dataflow.around import add_node, in_full
 from dataflow.graph import Copy, Flow
 from dataflow.lattice import Lattice, a_lattice
 from dataflow.system import UNREACHED as UNREACHED
@@ -246,7 +246,7 @@ class SparseForward(_Sparse[N, V]):
             [*((copy.target,) for copy in flow.copies), *flow.results],
             steps,
             self._evaluate if flow.copies else self.transfer,
-            lambda constraint: str(steps[constraint]),
+            lambda constraint: in_full(steps[constraint]),
             lambda value: str(flow.values[value]),
             sequence=_present(flow),
             first=len(flow.copies),
@@ -271,55 +271,60 @@ class SparseForward(_Sparse[N, V]):
         for (source, target), way in zip(flow.edges, flow.ways, strict=True):
             onward[source].append(first + target)
             ways[source].append(way)
-        reads: list[Sequence[int]] = []
-        writes: list[Sequence[int]] = []
-        steps: list[tuple[str, int]] = []  # a kind, and the number of a node, block or copy
-        deciders: list[int | None] = []  # per block the node that decides which way control goes
-        for copy in range(len(flow.copies)):
-            found = flow.copies[copy]
-            within = () if found.block is None else (first + found.block,)
-            reads.append((found.source, *within))
-            writes.append((found.target,))
-            steps.append(("copy", copy))
-        for block, nodes in enumerate(flow.blocks):
-            for node in nodes:
-                reads.append((*flow.operands[node], first + block))
-                writes.append(flow.results[node])
-                steps.append(("node", node))
-            decider = next((flow.number(way[0]) for way in ways[block] if way), None)
-            deciders.append(decider)
-            deciding = () if decider is None else flow.operands[decider]
-            reads.append((*deciding, first + block))
-            writes.append(onward[block])
-            steps.append(("block", block))
+        deciders = [  # per block the node that decides which way control goes
+            next((flow.number(way[0]) for way in found if way), None) for found in ways
+        ]
+        # The constraints are the copies, then the nodes, then the ends of blocks.
+        nodes, ends = len(flow.copies), len(flow.copies) + len(flow.nodes)
+        reads: list[Sequence[int]] = [()] * ends
+        for number, copy in enumerate(flow.copies):
+            within = () if copy.block is None else (first + copy.block,)
+            reads[number] = (copy.source, *within)
+        sequence = list(range(nodes))
+        for block, inside in enumerate(flow.blocks):
+            unknown, decider = first + block, deciders[block]
+            for node in inside:
+                reads[nodes + node] = (*flow.operands[node], unknown)
+                sequence.append(nodes + node)
+            reads.append((*(() if decider is None else flow.operands[decider]), unknown))
+            sequence.append(ends + block)
 
-        def evaluate(step: tuple[str, int], values: list[V]) -> Sequence[V | Unreached]:
-            kind, number = step
-            if kind == "node":
-                return self.transfer(flow.nodes[number], values[:-1])
-            if kind == "copy":
-                return (self.copy(flow.copies[number], values[0]),)
+        def evaluate(constraint: int, values: list[V]) -> Sequence[V | Unreached]:
+            if constraint < nodes:
+                return (self.copy(flow.copies[constraint], values[0]),)
+            if constraint < ends:
+                return self.transfer(flow.nodes[constraint - nodes], values[:-1])
             return [
                 reached if way is None or self._takes(way, values[:-1]) else UNREACHED
-                for way in ways[number]
+                for way in ways[constraint - ends]
             ]
 
         def name(constraint: int) -> str:
-            kind, number = steps[constraint]
-            if kind == "block":
-                return f"the end of block {number}"
-            return str(flow.nodes[number] if kind == "node" else flow.copies[number])
+            if constraint >= ends:
+                return f"the end of block {constraint - ends}"
+            if constraint >= nodes:
+                return in_full(flow.nodes[constraint - nodes])
+            return str(flow.copies[constraint])
 
         def node_of(constraint: int) -> int | None:
-            kind, number = steps[constraint]
-            if kind == "block":
-                return deciders[number]
-            return number if kind == "node" else None
+            if constraint >= ends:
+                return deciders[constraint - ends]
+            return constraint - nodes if constraint >= nodes else None
 
         def unknown_name(unknown: int) -> str:
             return str(flow.values[unknown]) if unknown < first else f"block {unknown - first}"
 
-        return System(initial, reads, writes, steps, evaluate, name, unknown_name, node_of=node_of)
+        return System(
+            initial,
+            reads,
+            [*((copy.target,) for copy in flow.copies), *flow.results, *onward],
+            range(len(reads)),
+            evaluate,
+            name,
+            unknown_name,
+            sequence=sequence,
+            node_of=node_of,
+        )
 
 
 class SparseBackward(_Sparse[N, V]):
@@ -354,7 +359,7 @@ class SparseBackward(_Sparse[N, V]):
             [*((copy.source,) for copy in copies), *flow.operands],
             steps,
             self._evaluate if copies else self.transfer,
-            lambda constraint: str(steps[constraint]),
+            lambda constraint: in_full(steps[constraint]),
             lambda value: str(flow.values[value]),
             sequence=_present(flow)[::-1],
             first=len(copies),

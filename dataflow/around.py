@@ -15,14 +15,29 @@ ADVICE = "solve(checked(analysis), graph) finds facts that are none"
 
 
 def around(flow: Flow[N], number: int) -> str:
-    """The nodes around one, as lines to put under a message."""
-    nodes = range(max(0, number - 2), min(len(flow.nodes), number + 3))
-    return "".join(f"\n  {'>' if n == number else ' '} {flow.nodes[n]}" for n in nodes)
+    """The nodes around one, as lines to put under a message; under the one itself its `source`,
+    the line it was written in, if it has one."""
+    text = ""
+    for at in range(max(0, number - 2), min(len(flow.nodes), number + 3)):
+        text += f"\n  {'>' if at == number else ' '} {in_full(flow.nodes[at])}"
+        if at == number and (source := _text(flow.nodes[at], "source")):
+            text += f"\n        {source}"
+    return text
+
+
+def in_full(node: object) -> str:
+    """A node as a line of its program: its `line` if that is text, or what `str` makes of it."""
+    return _text(node, "line") or str(node)
+
+
+def _text(node: object, attribute: str) -> str:
+    found = getattr(node, attribute, "")
+    return found if isinstance(found, str) else ""
 
 
 def add_node(error: Exception, flow: Flow[N], number: int) -> None:
     """Name the node at which an error happened, and show the program around it."""
-    error.add_note(f"{ANALYSING}{flow.nodes[number]}")
+    error.add_note(f"{ANALYSING}{in_full(flow.nodes[number])}")
     add_place(error, flow, number)
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from dataflow.analysis import UNREACHED, Backward
+from dataflow.around import in_full
 from dataflow.hearing import Answer, Equation, Fact, Place
 from dataflow.results import PointResults, Results
 from dataflow.system import System
@@ -126,7 +127,7 @@ class Points(Solution):
         if steps:
             node = self.node(block, steps - 1)
             reads = [Place(self, (block, steps - 1))]
-            yield Equation(f"by [{node}]", reads, lambda v: analysis.transfer(node, v[0]))
+            yield Equation(f"by [{in_full(node)}]", reads, lambda v: analysis.transfer(node, v[0]))
             return
         if self.system.initial[block] is not UNREACHED:
             yield self.boundary(block)

@@ -70,6 +70,9 @@ class Copy:
 class Flow(Generic[N]):
     """A graph as the engine sees it: nodes, blocks, edges, values, copies, all numbered.
 
+    Nodes are shown as `str` has them; errors and explanations prefer a node's `line`, as it stands
+    in the program, and errors add its `source`, where it was written, if it has such texts.
+
     `blocks` partition the node numbers.  `operands[n]` and `results[n]` are the value
     numbers node n reads and defines; `inputs` are values no node defines; `outputs` are
     values somebody reads after the exits.  Execution may leave at the end of any block in `exits`;

@@ -118,7 +118,17 @@ class Interval(Lattice["tuple[Bound, Bound] | Bottom"]):
         return min(corners), max(corners)
 
     def show(self, value: tuple[Bound, Bound] | Bottom) -> str:
-        return BOTTOM.value if value is BOTTOM else f"[{value[0]}, {value[1]}]"
+        if value is BOTTOM:
+            return BOTTOM.value
+        return f"[{_written(value[0])}, {_written(value[1])}]"
+
+
+def _written(number: Bound) -> str:
+    """A number in digits; its size where they are so many that nobody reads them, and Python
+    refuses to write them."""
+    if abs(number) == INFINITY or abs(number) < 1e300:
+        return str(number)
+    return f"about {'-' if number < 0 else ''}2**{int(number).bit_length() - 1}"
 
 
 Sign = Literal["-", "0", "+"]
@@ -233,4 +243,5 @@ class Congruence(Lattice["tuple[int, int] | Bottom"]):
         if value == self.top:
             return TOP.value
         remainder, modulus = value
-        return f"{remainder} mod {modulus}" if modulus else str(remainder)
+        whole = _written(remainder)
+        return f"{whole} mod {_written(modulus)}" if modulus else whole

@@ -85,7 +85,7 @@ def weak_topological_order(
     woken = {c for unknown in compress(range(unknowns), told) for c in reading[unknown]}
     starts = [c for c in woken if all(told[unknown] for unknown in reads[c])]
     starts += [c for c, inputs in enumerate(reads) if not inputs]
-    if len(starts) > 1:
+    if len(starts) > 1 or len(given) < len(reads):  # then some are erased
         found = set(starts)
         starts = [c for c in given if c in found]
     roots = _roots(onward, given, starts)

@@ -188,6 +188,11 @@ class Op:
         shown += [f"{name}={_short(argument)}" for name, argument in self.keywords.items()]
         return f"{self.target}({', '.join(shown)})"
 
+    @property
+    def line(self) -> str:
+        """The op as a line of the program, such as `add = aten.add.Tensor(x, 1)`."""
+        return self.call if self.kind is OpKind.OUTPUT else f"{self.name} = {self.call}"
+
     def __str__(self) -> str:
         return self.name
 

@@ -41,7 +41,6 @@ def place(op: Op) -> str:
 
 def op_lines(ops: tuple[Op, ...], indent: str) -> Iterator[str]:
     for op in ops:
-        left = f"{op.name} = " if op.kind.value != "output" else ""
         types = ", ".join(str(value.type) for value in op.results)
         told = ", ".join(
             str(effect).replace("#", "") if not op.operands else _named(effect, op)
@@ -53,7 +52,7 @@ def op_lines(ops: tuple[Op, ...], indent: str) -> Iterator[str]:
             for part in (types, told, f"writes {writes}" if writes else "", _origin(op))
             if part
         )
-        yield f"{indent}{left}{op.call}" + (f"  # {comment}" if comment else "")
+        yield f"{indent}{op.line}" + (f"  # {comment}" if comment else "")
         for region in op.regions:
             inputs = ", ".join(value.name for value in region.inputs)
             yield f"{indent}  {region.name}({inputs}):"

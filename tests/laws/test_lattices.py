@@ -15,6 +15,7 @@ from dataflow import (
     TOP,
     Bits,
     Chain,
+    Congruence,
     Dual,
     Flat,
     Interval,
@@ -254,6 +255,9 @@ def test_a_top_that_nobody_gave_raises(lattice: Lattice[Any], advice: str) -> No
         (Product(Flat(), Interval()), (1.0, (0, INFINITY)), "(1.0, [0, inf])"),
         (MapOf(Flat()), {"y": TOP, "x": 1}, "{x: 1, y: ⊤}"),
         (Interval(), BOTTOM, "⊥"),
+        (Interval(), (-INFINITY, 2**99), f"[-inf, {2**99}]"),
+        (Interval(), (-(2**20_000) - 1, 2**30_000 - 1), "[about -2**20000, about 2**29999]"),
+        (Congruence(), (1, 2**20_000), "1 mod about 2**20000"),
     ],
 )
 def test_facts_are_shown_on_one_line(lattice: Lattice[Any], value: Any, shown: str) -> None:

@@ -385,10 +385,10 @@ def test_why_a_value_is_a_storage() -> None:
     aliases = passes.aliases(program)
     lines = str(aliases.why(program.outputs[0])).splitlines()
     assert lines == [
-        "{mul} of t: t",
-        "{mul} of add_: add_",
-        "{mul} of view: view",
-        "{mul} of mul: mul, where it begins",
+        "{mul} of t: t = aten.t.default(add_)",
+        "{mul} of add_: add_ = aten.add_.Tensor(view, 1)",
+        "{mul} of view: view = aten.view.default(mul, [-1])",
+        "{mul} of mul: mul = aten.mul.Tensor(args_0, 2), where it begins",
     ]
 
 
@@ -407,12 +407,12 @@ def test_why_what_comes_around_a_loop_is_a_storage() -> None:
     assert lines[1:] == [
         "{cos, while_loop/body/mul (earlier)} of while_loop/cond/arg1_1: together",
         f"- {{{body}/mul (earlier)}} of while_loop/cond/arg1_1: back",
-        f"  {{{body}/mul}} of {body}/view_1: {body}/view_1",
-        f"  {{{body}/mul}} of {body}/add_: {body}/add_",
-        f"  {{{body}/mul}} of {body}/view: {body}/view",
-        f"  {{{body}/mul}} of {body}/mul: {body}/mul, where it begins",
+        f"  {{{body}/mul}} of {body}/view_1: {body}/view_1 = aten.view.default(add_, [2, 3])",
+        f"  {{{body}/mul}} of {body}/add_: {body}/add_ = aten.add_.Tensor(view, 1)",
+        f"  {{{body}/mul}} of {body}/view: {body}/view = aten.view.default(mul, [-1])",
+        f"  {{{body}/mul}} of {body}/mul: {body}/mul = aten.mul.Tensor(arg1_1, 2), where it begins",
         "- {cos} of while_loop/cond/arg1_1: enter",
-        "  {cos} of cos: cos, where it begins",
+        "  {cos} of cos: cos = aten.cos.default(args_0), where it begins",
     ]
 
 
