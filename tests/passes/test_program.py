@@ -131,3 +131,27 @@ def test_control_flows_through_regions() -> None:
     assert not {"cond/true/sin", "cond/false/cos"} & results.before(program.op("cond"))
     assert {"cond/true/sin", "cond/false/cos"} <= results.after(program.op("cond"))
     assert UNREACHED not in results.states
+
+
+def test_an_analysis_that_fails_is_told_the_op_and_the_line_it_comes_from() -> None:
+    class Fails(Executed):
+        def transfer(self, node: Op, value: frozenset[str]) -> frozenset[str]:
+            return value | {str(node.keywords["other"])}
+
+    program = passes.load(Small(), X)
+    with pytest.raises(KeyError, match="other") as caught:
+        solve(Fails(), program).after(program.ops[-1])
+    told = "\n".join(caught.value.__notes__).splitlines()
+    op = program.ops[0]
+    assert told[:3] == [f"while analysing {op.line}", "in the program:", f"  > {op.line}"]
+
+    class FailsAtView(Executed):
+        def transfer(self, node: Op, value: frozenset[str]) -> frozenset[str]:
+            return value | {node.name} if "view" not in node.name else value | 1  # type: ignore[operator]  # the mistake
+
+    with pytest.raises(TypeError) as failed:
+        solve(FailsAtView(), program).after(program.ops[-1])
+    told = "\n".join(failed.value.__notes__).splitlines()
+    here = told.index("  > view = aten.view.default(linear, [-1])")
+    assert told[here + 1].startswith(f"        {__file__}:")
+    assert told[here + 1].endswith(": return h.view(-1).add_(1)")
