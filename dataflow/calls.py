@@ -73,8 +73,6 @@ def _demand_function(name: str, flow: Flow[N]) -> None:
             check_graph(flow)
         except GraphError as error:
             raise GraphError(f"in function {name!r}: {error}") from None
-    if not flow.entries:
-        raise GraphError(f"function {name!r} has no entry: name its first block in `entries`")
     for block in flow.exits:
         if flow.successors[block]:
             raise GraphError(

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 
-from dataflow.lattice import Lattice, LatticeError
+from dataflow.lattice import Lattice, LatticeError, a_lattice, inner_lattice
 from dataflow.lattices import BOTTOM, NOTHING, TOP, Bottom, Extreme, Nothing, Top, show_set
 
 V = TypeVar("V")
@@ -41,7 +41,7 @@ class Lifted(Lattice["V | Nothing"], Generic[V]):
     once: there is one `NOTHING`, so `Lifted(Lifted(...))` is refused.
     """
 
-    inner: Lattice[V]
+    inner: Lattice[V] = field(validator=inner_lattice)
 
     def __attrs_post_init__(self) -> None:
         inner = self.inner
@@ -104,7 +104,7 @@ class Dual(Lattice[V]):
     goes to `top` after some visits.
     """
 
-    inner: Lattice[V]
+    inner: Lattice[V] = field(validator=inner_lattice)
 
     @property
     def bottom(self) -> V:
@@ -145,7 +145,7 @@ class MapOf(Lattice[Mapping[K, V]]):
     keys that changed are widened.
     """
 
-    inner: Lattice[V]
+    inner: Lattice[V] = field(validator=inner_lattice)
 
     @property
     def bottom(self) -> Mapping[K, V]:
@@ -197,6 +197,8 @@ class DisjointUnion(Lattice["tuple[str, Any] | Bottom | Top"]):
     _by_name: dict[str, Lattice[Any]] = field(eq=False)
 
     def __init__(self, /, **lattices: Lattice[Any]) -> None:
+        for name, lattice in lattices.items():
+            a_lattice(lattice, f"`{name}` of DisjointUnion")
         self.__attrs_init__(tuple(lattices.items()), lattices)
 
     def __repr__(self) -> str:

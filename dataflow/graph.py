@@ -186,6 +186,7 @@ class Flow(Generic[N]):
         referred = (*self.begins, *(copy.node for copy in copies))
         return (
             sum(map(len, self.blocks)) == len(self.nodes)
+            and bool(self.entries or not self.blocks)
             and nodes.issuperset(chain.from_iterable(self.blocks))
             and nodes.issuperset(referred)
             and self._has_each_once()
@@ -271,7 +272,8 @@ class FlowGraph(Protocol[N]):
 
 def flow_of(graph: FlowGraph[N], wanted_by: str) -> Flow[N]:
     """The flow of a graph.  Raises `TypeError` for what is no graph."""
-    if getattr_static(graph, "flow", None) is None:  # its own errors come through
+    # Its own errors come through.
+    if isinstance(graph, type) or getattr_static(graph, "flow", None) is None:
         raise TypeError(
             f"{wanted_by} wants a graph, and {graph!r} is none: it has no `flow`. Give it a "
             "`Flow`, a program, or what `parse` returns"

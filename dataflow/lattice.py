@@ -25,8 +25,8 @@ The laws, for all values a, b, c (`dataflow.laws.check_lattice` tries them):
     leq(a, b)  iff  join(a, b) == b               the order is the join's
     leq(join(a, b), widen(a, join(a, b), n))      widening covers the join
 
-and where it has them: `meet` absorbs as `join` does, `top` covers all, the `parts` of a fact join
-to it, `replace(a, a, b) == b`.
+and where it has them: `meet` is the greatest fact below both, `top` covers all, the `parts` of a
+fact join to it, `replace(a, a, b) == b`.
 
 There is no separate "meet analysis".  A must-analysis is a may-analysis over the
 upside-down lattice, `Dual`; `join` never means anything but "merge two paths".
@@ -36,7 +36,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+import attrs
 
 V = TypeVar("V")
 
@@ -109,6 +111,13 @@ class Lattice(ABC, Generic[V]):
 
 
 def a_lattice(given: object, wanted_by: str) -> None:
-    """Raise `TypeError` for what is no lattice but the class of one."""
+    """Raise `TypeError` for what is no lattice, such as the class of one."""
     if isinstance(given, type):
         raise TypeError(f"{wanted_by} wants a lattice, not its class: write {given.__name__}(...)")
+    if not isinstance(given, Lattice):
+        raise TypeError(f"{wanted_by} wants a lattice, and {given!r} is none: subclass Lattice")
+
+
+def inner_lattice(of: object, attribute: attrs.Attribute[Any], given: object) -> None:
+    """The validator of a lattice that another one is built from."""
+    a_lattice(given, f"`{attribute.name}` of {type(of).__name__}")

@@ -133,6 +133,8 @@ class Bits(Lattice[int]):
     @staticmethod
     def members(value: int) -> list[int]:
         """The elements of a set, ascending."""
+        if value < 0:
+            raise ValueError(f"{value} is no set: the bits of a negative number have no end")
         digits = bin(value)[:1:-1]
         found = []
         position = digits.find("1")

@@ -16,7 +16,7 @@ import attrs
 from attrs import field, frozen
 
 from dataflow.combinators import show_named, widen_grown
-from dataflow.lattice import Lattice, LatticeError
+from dataflow.lattice import Lattice, LatticeError, inner_lattice
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -47,8 +47,8 @@ def _parts(lattices: Sequence[Lattice[Any]], values: Sequence[Any]) -> Iterable[
 class Product(Lattice["tuple[A, B]"], Generic[A, B]):
     """Pairs of facts, each side by its own lattice.  For more than two, see `Record`."""
 
-    first: Lattice[A]
-    second: Lattice[B]
+    first: Lattice[A] = field(validator=inner_lattice)
+    second: Lattice[B] = field(validator=inner_lattice)
 
     @property
     def bottom(self) -> tuple[A, B]:
@@ -155,9 +155,9 @@ class Record(Lattice[R], Generic[R]):
         return f"{self.cls.__qualname__}({', '.join(fields)})"
 
 
-def _comparable_fields(cls: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
+def _comparable_fields(cls: Any) -> tuple[attrs.Attribute[Any], ...]:  # Any: looked at here
     """The fields of a class whose instances are plain values; raises where they are not."""
-    if not attrs.has(cls):
+    if not (isinstance(cls, type) and attrs.has(cls)):
         raise LatticeError(f"Record needs an attrs class, and {cls!r} is none")
     name = cls.__qualname__
     if cls.__eq__ is object.__eq__ or cls.__hash__ is None:

@@ -102,6 +102,8 @@ def solve(
     """
     an_analysis(analysis, "solve")
     flow = flow_of(graph, "solve")
+    if not (limit is None or isinstance(limit, int)):
+        raise TypeError(f"solve wants a whole number as `limit`, and {limit!r} is none")
     if limit is None:
         limit = min(500 + 10 * len(flow.nodes), 10_000)
     return _solve(analysis, flow, limit, observer)

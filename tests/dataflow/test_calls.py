@@ -274,7 +274,7 @@ def test_a_function_that_may_start_in_several_places_does_so_when_called() -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"entries": []}, "function 'f' has no entry"),
+        ({"entries": []}, "in function 'f': no block is an entry"),
         ({"edges": [(0, 7)]}, "in function 'f': the edge from block 0 to block 7"),
         ({"exits": [0]}, "function 'f' may return at the end of block 0 or go on from there"),
     ],

@@ -76,6 +76,8 @@ class Broken:
         (lambda: solve(3, LINE), "solve wants an analysis, and 3 is none"),  # type: ignore[call-overload]  # on purpose
         (lambda: solve(Words, LINE), r"not its class: write Words\(...\)"),  # type: ignore[call-overload]  # on purpose
         (lambda: solve(Words(), 3), "solve wants a graph, and 3 is none: it has no `flow`"),  # type: ignore[call-overload]  # on purpose
+        (lambda: solve(Words(), Flow), "solve wants a graph, and <class .*Flow'> is none"),  # type: ignore[call-overload]  # on purpose
+        (lambda: solve(Words(), LINE, limit="3"), "whole number as `limit`, and '3' is none"),  # type: ignore[call-overload]  # on purpose
         (lambda: solve(Words(Powerset), LINE), "the field `lattice` of Words"),  # type: ignore[arg-type]  # on purpose
         (lambda: checked(3), "checked wants an analysis, and 3 is none"),  # type: ignore[type-var]  # on purpose
         (lambda: checked(Own()), "checked wants a Forward, Backward, .* and Own is none of them"),

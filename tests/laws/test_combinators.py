@@ -184,6 +184,7 @@ class Partly:
         (Derived, {"a": Chain(), "b": Chain()}, "field 'b' of Derived must be an argument"),
         (Partly, {"a": Chain(), "b": Chain()}, "field 'b' of Partly .* be compared"),
         (int, {}, "needs an attrs class"),
+        (Open(1, 2), {}, r"needs an attrs class, and Open\(.*\) is none"),
     ],
 )
 def test_a_class_that_makes_no_record_is_refused(cls: Any, lattices: Any, message: str) -> None:

@@ -167,6 +167,11 @@ def test_bits_are_sets_of_numbers() -> None:
     assert names.replace(frozenset("ab"), frozenset("a"), frozenset("c")) == frozenset("bc")
 
 
+def test_a_negative_number_is_no_set() -> None:
+    with pytest.raises(ValueError, match="-1 is no set"):
+        Bits.members(-1)
+
+
 def test_an_empty_interval_is_bottom() -> None:
     """Numbers that two intervals do not share are none, not an interval upside down."""
     lattice = Interval()

@@ -81,6 +81,7 @@ def test_graphs_of_the_other_tests_pass(shape: Any, graph: Any) -> None:
         ({"nodes": ["a", "b", "a"]}, "nodes 0 and 2 are equal: a"),
         ({"nodes": ["a", "b", []]}, r"nodes are looked up, and \[\] cannot be hashed"),
         ({"values": ["x", "x"]}, "values 0 and 1 are equal: x"),
+        ({"entries": []}, "no block is an entry: name those"),
         ({"operands": [[], [0]]}, "`operands` has 2 entries for 3 nodes"),
         ({"results": ()}, "`results` has 0 entries for 3 nodes"),
         ({"operands": [[], [5], []]}, "the operands of b: there is no value 5"),
@@ -150,6 +151,7 @@ def test_solving_refuses_a_graph_that_refers_to_what_it_has_not(
     [
         ({"blocks": [[0], [1]], "begins": {}}, "c stands in no block"),
         ({"blocks": [[0], [1, 2, 0]]}, "a stands in block 0 and in block 1"),
+        ({"entries": []}, "no block is an entry: name those"),
         ({"operands": [[], [0]]}, "`operands` has 2 entries for 3 nodes"),
         ({"results": [[0]]}, "`results` has 1 entries for 3 nodes"),
         ({"results": []}, "`results` has 0 entries for 3 nodes"),
