@@ -227,7 +227,8 @@ class SparseForward(_Sparse[N, V]):
 
     def takes(self, node: N, way: int, operands: Sequence[V]) -> bool:
         """Whether control may leave `node`, which decides between several ways to go on,
-        by way number `way`, from 0.  By default it may leave by all."""
+        by way number `way`, from 0.  By default it may leave by all, and all nodes are
+        taken to run, those that nothing leads to as well."""
         return True
 
     def pose(self, flow: Flow[N]) -> System[V]:

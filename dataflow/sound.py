@@ -85,7 +85,8 @@ def check_sound(
     moment's `state` or `past`, a fact of the future with its `rest`.  States are some to
     start from, or a hypothesis strategy.
 
-    Executions end after `limit` nodes.  What was cut off has no future, so it says nothing
+    Executions go along the graph's edges: one that the graph forgot is not missed here.
+    They end after `limit` nodes.  What was cut off has no future, so it says nothing
     of a backward analysis.  Raises `LawBroken` with the execution up to there, and `NothingTried`
     if no moment of any execution was compared.
     """

@@ -335,3 +335,17 @@ def test_a_block_is_told_by_its_number_and_a_failing_node_by_its_program() -> No
     told = "\n".join(caught.value.__notes__)
     assert "fail one" in told
     assert "write two" in told  # what is around it
+
+
+@pytest.mark.parametrize("word", ["1", "copy", "5"])
+def test_a_failing_node_is_told_whatever_copies_there_are(word: str) -> None:
+    class Failing(Conditional):
+        def transfer(self, here: TextNode, operands: Sequence[Any]) -> Sequence[Any]:
+            if here.word == word:
+                raise RuntimeError("no way")
+            return super().transfer(here, operands)
+
+    with pytest.raises(RuntimeError, match="no way") as caught:
+        solve(Failing(), parse(SECOND_BRANCH))
+    (node,) = (node for node in parse(SECOND_BRANCH).flow.nodes if node.word == word)
+    assert f"\n  > {node}" in "\n".join(caught.value.__notes__)

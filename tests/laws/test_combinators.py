@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -54,6 +55,24 @@ def test_lifting_twice_is_refused(inner: Lattice[Any]) -> None:
     """Two least elements cannot share one name; the message says what to write instead."""
     with pytest.raises(LatticeError, match=r"lift once.*DisjointUnion"):
         Lifted(inner)
+
+
+@pytest.mark.parametrize(
+    ("where", "build"),
+    [
+        ("`inner` of Lifted", Lifted),
+        ("`inner` of Dual", Dual),
+        ("`inner` of MapOf", MapOf),
+        ("`first` of Product", lambda given: Product(given, Flat())),
+        ("`second` of Product", lambda given: Product(Flat(), given)),
+        ("`name` of DisjointUnion", lambda given: DisjointUnion(name=given)),
+    ],
+)
+def test_what_is_no_lattice_is_refused(where: str, build: Callable[[Any], object]) -> None:
+    with pytest.raises(TypeError, match=f"{where} wants a lattice, not its class"):
+        build(Powerset)
+    with pytest.raises(TypeError, match=f"{where} wants a lattice, and None is none"):
+        build(None)
 
 
 def test_lifting_apart_is_not_refused() -> None:

@@ -198,6 +198,7 @@ def test_flat_keeps_numbers_of_different_types_apart() -> None:
         assert not lattice.leq(x, y)
         assert lattice.leq(x, x)
     assert lattice.join((1, "a"), (1, "".join("a"))) == (1, "a")
+    assert lattice.join(frozenset([0, 8]), frozenset([8, 0])) == {0, 8}  # they are written apart
     joined = lattice.join(1, 1)
     assert type(joined) is int
     assert lattice.join("a", "".join("a")) == "a"

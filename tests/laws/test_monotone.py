@@ -18,7 +18,6 @@ from dataflow import (
     Backward,
     Bits,
     Chain,
-    DisjointUnion,
     Dual,
     Flat,
     Flow,
@@ -27,11 +26,9 @@ from dataflow import (
     Interval,
     Lattice,
     LawBroken,
-    Lifted,
     MapOf,
     NothingTried,
     Powerset,
-    Product,
     Record,
     SparseBackward,
     SparseForward,
@@ -650,19 +647,6 @@ def test_the_class_of_a_lattice_is_no_lattice() -> None:
     for ask in (lambda: solve(confused, LOOP), lambda: checked(confused)):
         with pytest.raises(TypeError, match=message):
             ask()
-    builders: list[tuple[str, Callable[[Any], object]]] = [
-        ("`inner` of Lifted", Lifted),
-        ("`inner` of Dual", Dual),
-        ("`inner` of MapOf", MapOf),
-        ("`first` of Product", lambda given: Product(given, Flat())),
-        ("`second` of Product", lambda given: Product(Flat(), given)),
-        ("`name` of DisjointUnion", lambda given: DisjointUnion(name=given)),
-    ]
-    for where, build in builders:
-        with pytest.raises(TypeError, match=f"{where} wants a lattice, not its class"):
-            build(Powerset)
-        with pytest.raises(TypeError, match=f"{where} wants a lattice, and None is none"):
-            build(None)
     with pytest.raises(TypeError, match="check_lattice wants a lattice, not its class"):
         check_lattice(Powerset, [frozenset()])  # type: ignore[arg-type]  # the mistake
     with pytest.raises(TypeError, match="Shared wants a lattice, not its class"):
