@@ -162,6 +162,10 @@ class Chain(Lattice[int]):
     low: int = 0
     high: int | None = None
 
+    def __attrs_post_init__(self) -> None:
+        if self.high is not None and self.high < self.low:
+            raise LatticeError(f"{self!r} has nothing in it: `high` is below `low`")
+
     @property
     def bottom(self) -> int:
         return self.low

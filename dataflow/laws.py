@@ -307,6 +307,8 @@ def verify(results: Results[N, V]) -> None:
     Raises `LawBroken` with the equation, what it says and what the state has, and `StaleError`
     after an edit of the graph.
     """
+    if not isinstance(results, Results):
+        raise TypeError(f"verify wants what solve() returned, and {results!r} is not that")
     results.fresh()
     for breach in _breaches(results):
         raise LawBroken(breach)

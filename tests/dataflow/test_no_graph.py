@@ -20,6 +20,7 @@ from dataflow import (
     checked,
     parse,
     solve,
+    verify,
 )
 from dataflow.system import System
 
@@ -79,6 +80,7 @@ class Broken:
         (lambda: solve(Words(), Flow), "solve wants a graph, and <class .*Flow'> is none"),  # type: ignore[call-overload]  # on purpose
         (lambda: solve(Words(), LINE, limit="3"), "whole number as `limit`, and '3' is none"),  # type: ignore[call-overload]  # on purpose
         (lambda: solve(Words(Powerset), LINE), "the field `lattice` of Words"),  # type: ignore[arg-type]  # on purpose
+        (lambda: verify(LINE), "verify wants what solve\\(\\) returned"),  # type: ignore[arg-type]  # on purpose
         (lambda: checked(3), "checked wants an analysis, and 3 is none"),  # type: ignore[type-var]  # on purpose
         (lambda: checked(Own()), "checked wants a Forward, Backward, .* and Own is none of them"),
     ],

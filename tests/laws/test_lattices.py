@@ -167,6 +167,12 @@ def test_bits_are_sets_of_numbers() -> None:
     assert names.replace(frozenset("ab"), frozenset("a"), frozenset("c")) == frozenset("bc")
 
 
+def test_a_chain_has_something_in_it() -> None:
+    assert Chain(3, 3).top == Chain(3, 3).bottom == 3
+    with pytest.raises(LatticeError, match=r"Chain\(low=3, high=2\) has nothing in it"):
+        Chain(3, 2)
+
+
 def test_a_negative_number_is_no_set() -> None:
     with pytest.raises(ValueError, match="-1 is no set"):
         Bits.members(-1)
