@@ -24,7 +24,7 @@
     snapshot.py   what a fact is now, to see whether it changes
     checked.py    an analysis that is watched while it is solved
     wellformed.py check_graph
-    around.py     where in the program an error happened
+    around.py     what is told of an error, and where it happened
     draw.py       diffs, pictures and traces
     text.py       graphs as ten lines of text
 

@@ -1,7 +1,8 @@
-"""Where an error happened: the program around a node, under the message."""
+"""What is told of an error: its node, and the program around that, under the message."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from dataflow.graph import Flow
@@ -54,6 +55,12 @@ def add_advice(error: Exception) -> None:
     is_told = isinstance(error, LatticeError) or ADVICE in notes_of(error)
     if isinstance(error, (TypeError, AttributeError)) and not is_told:
         error.add_note(ADVICE)
+
+
+def wrong_number(facts: Sequence[object] | None, needed: int) -> str:
+    """What is said of a transfer that did not give a fact for each value."""
+    given = "None" if facts is None else f"{len(facts)} facts"
+    return f"transfer gave {given} where {needed} are needed"
 
 
 def notes_of(error: Exception) -> list[str]:

@@ -27,11 +27,12 @@ from dataflow.analysis import (
     Unreached,
     kind_of,
 )
+from dataflow.around import wrong_number
 from dataflow.graph import Copy, Flow, FlowGraph
 from dataflow.lattice import Lattice, LatticeError, a_lattice
 from dataflow.results import PointResults, Results
 from dataflow.snapshot import snapshot
-from dataflow.solve import TransferError, wrong_number
+from dataflow.solve import TransferError
 
 N = TypeVar("N")
 V = TypeVar("V")

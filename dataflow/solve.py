@@ -37,7 +37,7 @@ from dataflow.analysis import (
     Unreached,
     an_analysis,
 )
-from dataflow.around import ANALYSING, add_advice, add_place, notes_of
+from dataflow.around import ANALYSING, add_advice, add_place, notes_of, wrong_number
 from dataflow.graph import Flow, FlowGraph, flow_of
 from dataflow.joint import joint
 from dataflow.lattice import Lattice
@@ -394,12 +394,6 @@ class Sweep(Generic[V]):
         changes = [(name(unknown), old, state[unknown]) for unknown, old in grew]
         grew.clear()
         self.observer(Step(self.system.constraint_name(constraint), values, changes))  # type: ignore[arg-type]  # what grew is reached
-
-
-def wrong_number(facts: Sequence[object] | None, needed: int) -> str:
-    """What is said of a transfer that did not give a fact for each value."""
-    given = "None" if facts is None else f"{len(facts)} facts"
-    return f"transfer gave {given} where {needed} are needed"
 
 
 def _short(text: str) -> str:

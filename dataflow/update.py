@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 from attrs import define, field
 
 from dataflow.analysis import UNREACHED, Backward, Forward, SparseBackward, System
+from dataflow.around import wrong_number
 from dataflow.draft import Edit, Links
 from dataflow.graph import Flow
 from dataflow.order import Order, readers_of
 from dataflow.results import PointResults, Results, StaleError
-from dataflow.solve import Sweep, TransferError, solve, wrong_number
+from dataflow.solve import Sweep, TransferError, solve
 from dataflow.together import needs
 
 N = TypeVar("N")
