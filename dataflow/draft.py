@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from attrs import evolve, frozen
 
-from dataflow.graph import CopyKind, Flow, FlowGraph
+from dataflow.graph import CopyKind, Flow, FlowGraph, flow_of
 from dataflow.wellformed import check_graph
 
 N = TypeVar("N")
@@ -75,7 +75,7 @@ class Draft(Generic[N]):
     """
 
     def __init__(self, graph: FlowGraph[N]) -> None:
-        flow = graph.flow
+        flow = flow_of(graph, "Draft")
         if not flow.refers_to_itself:
             check_graph(flow)
         self.flow: Flow[N] = evolve(
@@ -149,10 +149,12 @@ class Draft(Generic[N]):
         self.links.remove(number, read, defined)
         flow.operands[number] = flow.results[number] = ()  # type: ignore[index]
         del flow.node_number[node], flow.places[number]
-        for value in defined:
+        # What another node or a copy defines as well is still there.
+        gone = [v for v in defined if not self.links.definers[v] and v not in flow.inputs]
+        for value in gone:
             del flow.value_number[flow.values[value]]
         flow.erased_nodes.add(number)  # type: ignore[attr-defined]  # a draft's sets can grow
-        flow.erased_values.update(defined)  # type: ignore[attr-defined]
+        flow.erased_values.update(gone)  # type: ignore[attr-defined]
         self._reline(block, line, position)
         return self._made(Edit(self.links, number, block, None, read, defined))
 

@@ -40,7 +40,11 @@ def why(results: Results[N, V], where: object, fact: V | None = None) -> Reason[
         raise TypeError(f"{results!r} is not the result of solve()")
     lattice = results.analysis.lattice
     wanted = state if fact is None else fact
-    if not lattice.leq(wanted, state):
+    try:
+        holds = lattice.leq(wanted, state)
+    except (TypeError, AttributeError) as error:
+        raise TypeError(f"{wanted!r} is no fact of {lattice!r}, such as {state!r}") from error
+    if not holds:
         raise ValueError(
             f"{lattice.show(wanted)} does not hold at {where}: the fact there is "
             f"{lattice.show(state)}"

@@ -17,12 +17,12 @@ node" means before its sub-graphs too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum
 from functools import cached_property
 from inspect import getattr_static
 from itertools import chain
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from attrs import define, field, frozen
 
@@ -66,6 +66,12 @@ class Copy:
         return self.kind.value
 
 
+_SEVERAL: Final = (
+    "nodes", "blocks", "edges", "entries", "exits",
+    "values", "operands", "results", "inputs", "outputs", "copies",
+)  # fmt: skip
+
+
 @define(eq=False, slots=False, frozen=True, repr=False)
 class Flow(Generic[N]):
     """A graph as the engine sees it: nodes, blocks, edges, values, copies, all numbered.
@@ -100,6 +106,16 @@ class Flow(Generic[N]):
     erased_values: Set[int] = frozenset()
     edits: list[object] = field(factory=list, init=False)
     answers: dict[int, object] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # What can be gone through once only would be empty the second time.
+        for name in _SEVERAL:
+            given: object = getattr(self, name)
+            if not isinstance(given, (list, tuple, Sequence)):
+                numbered = name in ("nodes", "blocks", "values", "operands", "results")
+                if not isinstance(given, Iterable) or (numbered and isinstance(given, Set)):
+                    raise GraphError(f"`{name}` of a Flow wants several, in a list, not {given!r}")
+                object.__setattr__(self, name, tuple(given))
 
     def __repr__(self) -> str:
         nodes = len(self.nodes) - len(self.erased_nodes)

@@ -16,7 +16,7 @@ import attrs
 from attrs import field, frozen
 
 from dataflow.combinators import show_named, widen_grown
-from dataflow.lattice import Lattice, LatticeError, inner_lattice
+from dataflow.lattice import Lattice, LatticeError, a_lattice, inner_lattice
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -101,6 +101,8 @@ class Record(Lattice[R], Generic[R]):
             name = attribute.name
             lattice: Any = lattices.get(name, attribute.metadata.get("lattice"))
             given[name] = lattice
+            if isinstance(lattice, type):
+                a_lattice(lattice, f"`{name}` of Record")
             if not isinstance(lattice, Lattice):
                 raise LatticeError(
                     f"field {name!r} of {cls.__qualname__} has no lattice: write Record("

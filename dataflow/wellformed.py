@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from dataflow.graph import Flow, FlowGraph, equal
+from dataflow.graph import Flow, FlowGraph, equal, flow_of
 from dataflow.graph import GraphError as GraphError
 
 N = TypeVar("N")
@@ -22,7 +22,7 @@ def check_graph(graph: FlowGraph[N] | Flow[N]) -> None:
     Raises `GraphError` with the first fault: an edge or a copy that leads out of the graph,
     a node in no block or in two, two nodes or values that are equal, no entry.
     """
-    for fault in _faults(graph if isinstance(graph, Flow) else graph.flow):
+    for fault in _faults(flow_of(graph, "check_graph")):
         raise GraphError(fault)
 
 

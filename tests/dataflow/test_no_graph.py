@@ -9,6 +9,7 @@ from attrs import frozen
 
 from dataflow import (
     Analysis,
+    Draft,
     Flow,
     Forward,
     GraphError,
@@ -17,10 +18,12 @@ from dataflow import (
     SparseBackward,
     SparseForward,
     TextNode,
+    check_graph,
     checked,
     parse,
     solve,
     verify,
+    why,
 )
 from dataflow.system import System
 
@@ -80,6 +83,9 @@ class Broken:
         (lambda: solve(Words(), Flow), "solve wants a graph, and <class .*Flow'> is none"),  # type: ignore[call-overload]  # on purpose
         (lambda: solve(Words(), LINE, limit="3"), "whole number as `limit`, and '3' is none"),  # type: ignore[call-overload]  # on purpose
         (lambda: solve(Words(Powerset), LINE), "the field `lattice` of Words"),  # type: ignore[arg-type]  # on purpose
+        (lambda: Draft(3), "Draft wants a graph, and 3 is none"),  # type: ignore[arg-type]  # on purpose
+        (lambda: check_graph(3), "check_graph wants a graph, and 3 is none"),  # type: ignore[arg-type]  # on purpose
+        (lambda: why(solve(Words(), LINE), LINE.flow.nodes[0], "x"), "'x' is no fact of Powerset"),  # type: ignore[misc]  # on purpose
         (lambda: verify(LINE), "verify wants what solve\\(\\) returned"),  # type: ignore[arg-type]  # on purpose
         (lambda: checked(3), "checked wants an analysis, and 3 is none"),  # type: ignore[type-var]  # on purpose
         (lambda: checked(Own()), "checked wants a Forward, Backward, .* and Own is none of them"),

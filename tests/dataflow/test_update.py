@@ -181,6 +181,20 @@ def test_old_results_refuse_to_answer() -> None:
         points.update(edit)
 
 
+def test_a_value_that_another_line_defines_too_stays() -> None:
+    graph = Draft(parse("a = one\na = two\nb = three\nwrite b"))
+    line = {n.word: n for n in graph.flow.nodes}
+    found = solve(Origins(), graph)
+    assert found.of("a") == {"one", "two"}
+    found = found.update(graph.erase(line["one"]))
+    assert found.of("a") == {"two"}
+    same(found, graph, Origins())
+    found = found.update(graph.erase(line["two"]))
+    with pytest.raises(KeyError, match="a is not a value of this graph"):
+        found.of("a")
+    same(found, graph, Origins())
+
+
 def test_dense_results_follow_their_blocks() -> None:
     graph = Draft(parse(LOOP))
     line = {n.word: n for n in graph.flow.nodes}

@@ -166,6 +166,22 @@ def test_solving_and_editing_refuse_a_graph_that_is_not_whole(
             use(evolve(RIGHT, **wrong))
 
 
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [("entries", 0), ("edges", 3), ("blocks", None), ("nodes", {"a", "b"}), ("values", {"x"})],
+)
+def test_a_part_of_a_graph_that_is_no_list_is_named(field: str, given: Any) -> None:
+    with pytest.raises(GraphError, match=f"`{field}` of a Flow wants several, in a list, not "):
+        evolve(RIGHT, **{field: given})
+
+
+def test_what_can_be_gone_through_once_is_kept() -> None:
+    """Edges of a generator are not gone when the second question is asked."""
+    flow = Flow(["a", "b"], [[0], [1]], zip([0], [1]), iter([0]), iter([1]))  # type: ignore[arg-type]  # noqa: B905  # on purpose
+    assert solve(Dense(), flow).before("b") == {"a"}
+    assert flow.edges == ((0, 1),)
+
+
 def test_facts_of_values_are_not_asked_of_a_graph_of_control_alone() -> None:
     with pytest.raises(GraphError, match="Sparse has a fact per value, and this graph has no val"):
         solve(Sparse(), Flow(["a"], [[0]], [], [0], [0]))
